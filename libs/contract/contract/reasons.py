@@ -1,0 +1,38 @@
+"""Every reason code that an operator can meet, with what it means and what to do.
+
+A code is one word in logs, twins, metrics and stored rows. Each has a page in `docs/runbooks/` once it has more to say
+than its line here.
+"""
+
+from typing import Final, NamedTuple
+
+
+class Reason(NamedTuple):
+    meaning: str
+    action: str
+
+
+REASONS: Final[dict[str, Reason]] = {
+    # Messages that can never succeed (rejected lane).
+    "not_json": Reason("the body is not UTF-8 JSON", "look at the stored bytes; mend the sender"),
+    "not_a_reading": Reason("the body, or an element of its array, is not a JSON object", "mend the sender"),
+    "bad_shape": Reason("the message names a known schema but does not follow it", "compare versions of both modules"),
+    "schema_unsupported": Reason("the message's schema version is newer than this module", "update this module"),
+    "bad_gzip": Reason("contentEncoding says gzip, the body is not", "mend the sender"),
+    "too_large": Reason("the row or inflated body exceeds what may travel", "send smaller messages"),
+    "wrong_input": Reason("a message came in on an input that this module does not have", "correct the route"),
+    "internal_error": Reason("the module failed on this message three times", "report the logged error with the bytes"),
+    # Settings and twins.
+    "bad_settings": Reason(
+        "the desired properties are refused whole", "correct the named key and patch the twin again"
+    ),
+    "unknown_setting": Reason("a desired property that this version does not know is ignored", "check its spelling"),
+    # Links and credentials.
+    "hub_unreachable": Reason("edgeHub does not answer", "check that edgeHub runs; the module tries again for ever"),
+    "hub_refused": Reason("edgeHub refused the identity or its token", "check the module's identity and the clock"),
+    "workload_unreachable": Reason("the workload API does not answer", "check iotedge system status"),
+    # Disk.
+    "disk_full": Reason("no space is left; nothing is acknowledged until there is", "free or add space"),
+    "disk_error": Reason("the disk refuses to write; nothing is acknowledged", "check the volume"),
+    "sequence_gap": Reason("messages of another module are missing; a loss record is written", "see the loss record"),
+}
