@@ -4,7 +4,10 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
 
-PYTHON ?= $(firstword $(foreach name,python3.12 python3.13 python3.11 python3,$(shell command -v $(name) 2>/dev/null)))
+# The first Python on the path that will do; failing that python3, and setup.py says what is wrong with it.
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(or $(shell for name in python3 python3.12 python3.13 python3.11; do \
+	"$$name" -c '$(FITS)' 2>/dev/null && echo "$$name" && break; done),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
@@ -35,7 +38,7 @@ lock: ## write the hash-pinned requirements again, with the newest versions allo
 	@build/lock/bin/python requirements/lock.py
 
 $(VENV)/.ready: pyproject.toml requirements/dev.txt requirements/setup.py $(wildcard */pyproject.toml */*/pyproject.toml) simulator/azurite/package-lock.json
-	@if [ -z "$(PYTHON)" ]; then echo "edgeweir: no Python found; install Python 3.11, 3.12 or 3.13 and run make again" >&2; exit 1; fi
+	@command -v $(PYTHON) >/dev/null || { echo "edgeweir: no $(PYTHON) here; install Python 3.11, 3.12 or 3.13" >&2; exit 1; }
 	@$(PYTHON) requirements/setup.py $(VENV)
 
 clean: ## remove everything that was made here

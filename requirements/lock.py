@@ -9,20 +9,22 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 BUILD_TOOLS = ["hatchling==1.33.0", "editables"]
 
 
-def project(member: str) -> dict[str, object]:
-    return tomllib.loads((ROOT / member / "pyproject.toml").read_text())["project"]
+def project(member: str) -> dict[str, Any]:
+    document: dict[str, Any] = tomllib.loads((ROOT / member / "pyproject.toml").read_text())["project"]
+    return document
 
 
 def closure(member: str, by_name: dict[str, str]) -> set[str]:
     """All outside requirements of a member, through the members it depends on."""
     outside: set[str] = set()
-    for requirement in project(member).get("dependencies", []):  # type: ignore[attr-defined]
+    for requirement in project(member).get("dependencies", []):
         if requirement in by_name:
             outside |= closure(by_name[requirement], by_name)
         else:

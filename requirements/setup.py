@@ -1,16 +1,18 @@
 """Make the development environment (`make demo` and `make test` call this when something it needs has changed).
 
-Runs on whatever Python make found, so it says in one line what is wrong with a machine instead of failing halfway.
 Steps: a virtual environment; the locked requirements, checked by hash; the project's own distributions, editable;
-Azurite from the npm lock, with the Node.js that came as a wheel.
+Azurite from its npm lock, with the Node.js that came as a wheel. This file alone is written for any Python 3, so that
+an old one gets a line that says what to do instead of a syntax error.
 """
 
-import os
+import hashlib
 import subprocess
 import sys
 import time
+from pathlib import Path
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ROOT = Path(__file__).resolve().parent.parent
+LOCK = ROOT / "requirements" / "dev.txt"
 
 
 def fail(message):
@@ -20,10 +22,10 @@ def fail(message):
 
 def check_machine():
     if not sys.platform.startswith("linux"):
-        fail("the local edge runs on Linux only (it needs loopback addresses 127.0.0.0/8); use the dev container")
+        fail("the local edge runs on Linux (it needs all of 127.0.0.0/8); on another system open the dev container")
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         found = "%d.%d" % sys.version_info[:2]
-        fail("Python 3.11 to 3.13 is needed, this is %s; run: make PYTHON=/path/to/python3.12" % found)
+        fail("Python 3.11, 3.12 or 3.13 is needed and this is %s; run: make PYTHON=/path/to/python3.12 test" % found)
     try:
         import ensurepip  # noqa: F401
         import venv  # noqa: F401
@@ -31,36 +33,39 @@ def check_machine():
         fail("this Python cannot make virtual environments; install its venv package (Debian: python3-venv)")
 
 
-def run(step, command, **kwargs):
+def run(step, command):
     started = time.monotonic()
     sys.stdout.write("setup: %s ... " % step)
     sys.stdout.flush()
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
+    done = subprocess.run(command, cwd=str(ROOT), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         sys.stdout.write("failed\n%s\n" % done.stdout[-4000:])
-        fail("setup stopped at '%s'; the lines above are what it said" % step)
+        fail("setup stopped at '%s'; the lines above say why" % step)
     sys.stdout.write("%.0f s\n" % (time.monotonic() - started))
 
 
 def members():
     import tomllib
 
-    with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
-        return tomllib.load(file)["tool"]["edgeweir"]["members"]
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["edgeweir"]["members"]
 
 
 def main():
     check_machine()
-    target = os.path.join(ROOT, sys.argv[1])
-    python = os.path.join(target, "bin", "python")
+    target = ROOT / sys.argv[1]
+    python = str(target / "bin" / "python")
     pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
-    run("virtual environment", [sys.executable, "-m", "venv", "--clear", target])
-    run("locked requirements", [*pip, "--require-hashes", "-r", "requirements/dev.txt"])
+    # The slow half is repeated only for another lock or another Python.
+    marker = target / ".requirements"
+    wanted = "%s %s" % (sys.version, hashlib.sha256(LOCK.read_bytes()).hexdigest())
+    if not marker.exists() or marker.read_text() != wanted:
+        run("virtual environment", [sys.executable, "-m", "venv", "--clear", str(target)])
+        run("locked requirements (two minutes or so)", [*pip, "--require-hashes", "-r", str(LOCK)])
+        marker.write_text(wanted)
     editable = [argument for member in members() for argument in ("-e", "./" + member)]
     run("edgeweir's distributions", [*pip, "--no-build-isolation", *editable])
     run("Azurite", [python, "-m", "simulator.azurite_setup"])
-    with open(os.path.join(target, ".ready"), "w"):
-        pass
+    (target / ".ready").touch()
 
 
 if __name__ == "__main__":
