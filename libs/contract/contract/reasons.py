@@ -6,6 +6,8 @@ than its line here.
 
 from typing import Final, NamedTuple
 
+from contract.bundle import ACTIONS
+
 
 class Reason(NamedTuple):
     meaning: str
@@ -27,6 +29,16 @@ REASONS: Final[dict[str, Reason]] = {
         "the desired properties are refused whole", "correct the named key and patch the twin again"
     ),
     "unknown_setting": Reason("a desired property that this version does not know is ignored", "check its spelling"),
+    # Model bundles (the actions are those of contract.bundle).
+    "no_model": Reason(
+        "no usable model is there; `when_no_model` says what happens", "put a bundle where the twin says"
+    ),
+    "bundle_unreadable": Reason("the bundle is no folder or zip with a manifest", ACTIONS["bundle_unreadable"]),
+    "bundle_manifest": Reason("a key of manifest.json is wrong", ACTIONS["bundle_manifest"]),
+    "bundle_files": Reason("a file is missing, unlisted or differs from its digest", ACTIONS["bundle_files"]),
+    "bundle_parity": Reason("the model does not give the golden scores", ACTIONS["bundle_parity"]),
+    "bundle_model": Reason("the ONNX model does not load or fit its manifest", ACTIONS["bundle_model"]),
+    "bundle_digest": Reason("the bundle is not the one that `bundle_digest` pins", "mount that bundle or pin this one"),
     # Links and credentials.
     "hub_unreachable": Reason("edgeHub does not answer", "check that edgeHub runs; the module tries again for ever"),
     "hub_refused": Reason("edgeHub refused the identity or its token", "check the module's identity and the clock"),
