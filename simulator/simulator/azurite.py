@@ -34,6 +34,17 @@ class Account:
     def random(cls) -> "Account":
         return cls(f"edge{secrets.token_hex(6)}", base64.b64encode(secrets.token_bytes(64)).decode())
 
+    @classmethod
+    def of_folder(cls, location: Path) -> "Account":
+        """The account that the blobs in this folder belong to; made at the first call."""
+        location.mkdir(parents=True, exist_ok=True)
+        path = location / "account"
+        if not path.exists():
+            account = cls.random()
+            path.touch(mode=0o600)
+            path.write_text(f"{account.name}:{account.key}")
+        return cls(*path.read_text().split(":", 1))
+
     def connection_string(self, port: int) -> str:
         """For whoever reaches the blob service on this loopback port, be it through a proxy."""
         endpoint = f"http://{_HOST}:{port}/{self.name}"
@@ -51,13 +62,10 @@ class Azurite:
 
 
 @contextlib.asynccontextmanager
-async def run_azurite(
-    root: Path, location: Path, *, sink: LineSink = keep_nothing, account: Account | None = None
-) -> AsyncIterator[Azurite]:
+async def run_azurite(root: Path, location: Path, *, sink: LineSink = keep_nothing) -> AsyncIterator[Azurite]:
     """A ready Azurite with its data in `location`; installed first when it is not. Raises UserError."""
     await asyncio.to_thread(install, root)
-    location.mkdir(parents=True, exist_ok=True)
-    account = account or Account.random()
+    account = await asyncio.to_thread(Account.of_folder, location)
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def listen_for_port(line: str) -> None:
@@ -67,10 +75,7 @@ async def run_azurite(
 
     child = await Child.start(
         "azurite",
-        [
-            *(NODE, entry_point(root), "--blobHost", _HOST, "--blobPort", "0", "--location", location.absolute()),
-            *("--disableTelemetry", "--silent"),
-        ],
+        _command(root, location),
         {**os.environ, "AZURITE_ACCOUNTS": f"{account.name}:{account.key}"},
         sink=listen_for_port,
         cwd=location,
@@ -80,6 +85,11 @@ async def run_azurite(
         yield Azurite(account, await _ready_port(child, port))
     finally:
         await child.stop(grace_secs=_STOP_SECS)
+
+
+def _command(root: Path, location: Path) -> list[str | Path]:
+    listen = ["--blobHost", _HOST, "--blobPort", "0"]
+    return [NODE, entry_point(root), *listen, "--location", location.absolute(), "--disableTelemetry", "--silent"]
 
 
 async def _ready_port(child: Child, port: asyncio.Future[int]) -> int:

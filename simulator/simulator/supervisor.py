@@ -1,0 +1,134 @@
+"""Keeps modules running as edgeAgent does: start-up order, restart policies, cool-off between restarts.
+
+edgeAgent waits 10 s * 2^n after the n-th restart, at most five minutes, and forgets earlier restarts once a module has
+run for ten minutes (RestartPolicyManager and the intensive-care time of its reconciler). Health probes are not looked
+at: `on-unhealthy` restarts after a failing exit, as `on-failure` does. Only processes started here are ever signalled.
+"""
+
+import asyncio
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from simulator.errors import UserError
+from simulator.logbook import Logbook
+from simulator.manifest import ModuleSpec, RestartPolicy
+from simulator.process import STOP_GRACE_SECS, Child
+
+COOL_OFF_UNIT_SECS = 10.0
+COOL_OFF_LIMIT_SECS = 300.0
+_FORGET_AFTER_SECS = 600.0
+
+EnvironmentOf = Callable[[ModuleSpec], Awaitable[Mapping[str, str]]]
+
+
+def cool_off_secs(restarts: int) -> float:
+    """How long edgeAgent waits before the next restart, after that many."""
+    return min(COOL_OFF_UNIT_SECS * 2 ** min(restarts, 10), COOL_OFF_LIMIT_SECS)
+
+
+def restarts_after(policy: RestartPolicy, exit_code: int) -> bool:
+    if policy == "always":
+        return True
+    return policy != "never" and exit_code != 0
+
+
+class _Keeper:
+    """One module's life: start, wait for its end, decide, cool off, start again."""
+
+    def __init__(self, spec: ModuleSpec, environment_of: EnvironmentOf, logbook: Logbook, time_scale: float) -> None:
+        self.spec = spec
+        self.child: Child | None = None
+        self.starts = 0
+        self.started = asyncio.Event()
+        self._restarts = 0
+        self._environment_of = environment_of
+        self._note = logbook.sink(spec.name)
+        self._time_scale = time_scale
+
+    async def run(self) -> None:
+        while True:
+            began = time.monotonic()
+            self.child = await Child.start(
+                self.spec.name, self.spec.command, await self._environment_of(self.spec), sink=self._note
+            )
+            self.starts += 1
+            self.started.set()
+            code = await self.child.wait()
+            ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            if not restarts_after(self.spec.restart_policy, code):
+                self._note(f"-- {ending}; its restart policy is {self.spec.restart_policy}, so it stays down")
+                return
+            if (time.monotonic() - began) * self._time_scale > _FORGET_AFTER_SECS:
+                self._restarts = 0
+            pause = cool_off_secs(self._restarts) / self._time_scale
+            self._restarts += 1
+            self._note(f"-- {ending}; it starts again in {pause:g} s")
+            await asyncio.sleep(pause)
+
+
+class Supervisor:
+    """Runs the given modules until `stop`. `time_scale` divides the cool-off times."""
+
+    def __init__(self, logbook: Logbook, *, time_scale: float = 1.0, grace_secs: float = STOP_GRACE_SECS) -> None:
+        self._logbook = logbook
+        self._time_scale = time_scale
+        self._grace_secs = grace_secs
+        self._keepers: dict[str, _Keeper] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self, specs: Sequence[ModuleSpec], environment_of: EnvironmentOf) -> None:
+        """Start what should run, in start-up order; those with equal numbers together. Raises UserError."""
+        for spec in sorted(specs, key=lambda spec: (spec.startup_order, spec.name)):
+            if spec.status == "running":
+                await self._start_one(_Keeper(spec, environment_of, self._logbook, self._time_scale))
+
+    async def _start_one(self, keeper: _Keeper) -> None:
+        name = keeper.spec.name
+        task = asyncio.create_task(keeper.run(), name=f"keep {name}")
+        self._keepers[name], self._tasks[name] = keeper, task
+        started = asyncio.create_task(keeper.started.wait())
+        await asyncio.wait({task, started}, return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if task.done() and not keeper.started.is_set():
+            await task
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._keepers)
+
+    def starts(self, name: str) -> int:
+        """How often this module has been started."""
+        return self._keeper(name).starts
+
+    def pid(self, name: str) -> int | None:
+        """None while it is not running."""
+        child = self._keeper(name).child
+        return child.pid if child is not None and child.exit_code is None else None
+
+    def send_signal(self, name: str, number: signal.Signals) -> bool:
+        """False when it is not running at the moment."""
+        child = self._keeper(name).child
+        if child is None or child.exit_code is not None:
+            return False
+        child.signal(number)
+        return True
+
+    async def stop(self) -> dict[str, int]:
+        """SIGTERM to all, SIGKILL after the grace time. Returns the exit codes of those that were running."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        running = {
+            name: keeper.child
+            for name, keeper in self._keepers.items()
+            if keeper.child is not None and keeper.child.exit_code is None
+        }
+        codes = await asyncio.gather(*(child.stop(grace_secs=self._grace_secs) for child in running.values()))
+        return dict(zip(running, codes, strict=True))
+
+    def _keeper(self, name: str) -> _Keeper:
+        try:
+            return self._keepers[name]
+        except KeyError:
+            raise UserError(f"there is no module {name}; there are {', '.join(self._keepers)}") from None
