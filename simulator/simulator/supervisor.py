@@ -24,7 +24,7 @@ EnvironmentOf = Callable[[ModuleSpec], Awaitable[Mapping[str, str]]]
 
 def cool_off_secs(restarts: int) -> float:
     """How long edgeAgent waits before the next restart, after that many."""
-    return min(COOL_OFF_UNIT_SECS * 2 ** min(restarts, 10), COOL_OFF_LIMIT_SECS)
+    return min(COOL_OFF_UNIT_SECS * 2.0 ** min(restarts, 10), COOL_OFF_LIMIT_SECS)
 
 
 def restarts_after(policy: RestartPolicy, exit_code: int) -> bool:
