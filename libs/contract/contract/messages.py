@@ -19,6 +19,8 @@ CONTENT_ENCODING = "utf-8"
 # Application properties that every message between our modules carries, beside its message id.
 EPOCH_PROPERTY = "epoch"
 NUMBER_PROPERTY = "n"
+# edgeHub does not tell a receiver the output's name, and `n` counts per output.
+OUTPUT_PROPERTY = "output"
 
 NoScore = Literal["warm_up", "stride", "gap", "missing_feature", "no_model"]
 
