@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from contract.timestamps import format_timestamp
-
 from simulator.faults import FAULT_KINDS, Fault, FaultKind, draw_fault
 
 DAY_SECS: Final = 47.0

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from contract.timestamps import parse_timestamp
-
 from simulator.errors import UserError
 
 _TIME_COLUMNS: Final = ("timestamp", "ts", "time", "datetime", "date", "t")

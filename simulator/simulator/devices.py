@@ -1,0 +1,161 @@
+"""Devices as customers build them: `azure-iot-device`, unmodified, over MQTT to a gateway or straight to a hub.
+
+A device sends one message at a time and sends it again, same id and same bytes, until the hub has acknowledged it; so
+its messages arrive in its own order, some of them twice. The SDK leaves much to its user, and each point is met here:
+the first connect is not retried; a refused connect is final; a call without connectivity waits for ever; a call that
+failed or was given up may still be delivered later. All clients of one process share one pipeline thread, so nothing
+of ours runs in their callbacks.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from azure.iot.device import Message as SdkMessage
+from azure.iot.device.aio import IoTHubDeviceClient
+from azure.iot.device.exceptions import (
+    ClientError,
+    CredentialError,
+    OperationCancelled,
+    OperationTimeout,
+    ServiceError,
+)
+
+from contract.messages import CONTENT_ENCODING, CONTENT_TYPE
+from simulator.delivery import Message
+from simulator.errors import UserError
+
+CALL_SECS = 30.0
+_PAUSE_SECS = 1.0
+_PAUSE_LIMIT_SECS = 10.0
+# The SDK's errors have no common ancestor.
+_SDK_ERRORS = (ClientError, OperationCancelled, OperationTimeout, ServiceError, TimeoutError, OSError)
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a device reaches its hub: an IoT Hub connection string, and the CA of a gateway's own certificate."""
+
+    connection_string: str
+    ca_pem: str | None = None
+
+    @classmethod
+    def from_files(cls, connection_string: str, ca_file: Path | None) -> "Access":
+        """Raises UserError when the CA file cannot be read."""
+        if ca_file is None:
+            return cls(connection_string)
+        try:
+            return cls(connection_string, ca_file.read_text(encoding="ascii"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{ca_file}: cannot be read as a PEM certificate: {error}") from None
+
+    @property
+    def device_id(self) -> str:
+        """Raises UserError when the text names no device."""
+        pairs = dict(part.partition("=")[::2] for part in self.connection_string.split(";"))
+        if "DeviceId" not in pairs:
+            raise UserError("the connection string names no DeviceId; use a device's connection string")
+        return pairs["DeviceId"]
+
+
+@dataclass
+class Record:
+    """What a device tried to send, in order, and what the hub has promised to keep."""
+
+    attempted: list[Message] = field(default_factory=list)
+    acknowledged: set[str] = field(default_factory=set)
+    attempts: int = 0
+    rows: int = 0
+
+
+class Device:
+    """One connected device. Use `async with`; `send` returns once the hub has acknowledged."""
+
+    def __init__(self, access: Access, *, note: Callable[[str], None] = lambda text: None) -> None:
+        self.name = access.device_id
+        self.record = Record()
+        self._note = note
+        try:
+            self._client = IoTHubDeviceClient.create_from_connection_string(
+                access.connection_string, server_verification_cert=access.ca_pem
+            )
+        except (ValueError, TypeError) as error:
+            raise UserError(f"device {self.name}: the connection string is not usable: {error}") from None
+
+    async def __aenter__(self) -> "Device":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with contextlib.suppress(*_SDK_ERRORS):
+            await asyncio.wait_for(self._client.shutdown(), CALL_SECS)
+
+    async def connect(self, *, attempts: int | None = None) -> None:
+        """Connect, trying again for ever unless `attempts` limits it; then UserError with the SDK's reason."""
+        tried = 0
+        while True:
+            try:
+                await asyncio.wait_for(self._client.connect(), CALL_SECS)
+                return
+            except _SDK_ERRORS as error:
+                tried += 1
+                reason = _reason(error)
+                if attempts is not None and tried >= attempts:
+                    raise UserError(f"device {self.name} cannot connect: {reason}") from None
+            self._note(f"{self.name}: connecting failed ({reason}), trying again")
+            await asyncio.sleep(min(_PAUSE_SECS * 2**tried, _PAUSE_LIMIT_SECS))
+
+    async def send(self, message: Message) -> None:
+        """Send until it is acknowledged."""
+        self.record.attempted.append(message)
+        failures = 0
+        while True:
+            self.record.attempts += 1
+            try:
+                await asyncio.wait_for(self._client.send_message(_sdk_message(message)), CALL_SECS)
+                break
+            except _SDK_ERRORS as error:
+                failures += 1
+                self._note(f"{self.name}: sending {message.message_id} failed ({_reason(error)}), sending it again")
+                await asyncio.sleep(min(_PAUSE_SECS * 2**failures, _PAUSE_LIMIT_SECS))
+            if not self._client.connected:
+                await self.connect()
+        self.record.acknowledged.add(message.message_id)
+        self.record.rows += len(message.texts)
+
+    async def send_all(
+        self,
+        messages: Iterable[Message],
+        *,
+        pause_secs: float = 0.0,
+        progress: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        """Send in order. A message is due `pause_secs` after the one before was due, whatever sending took."""
+        clock = asyncio.get_running_loop().time
+        due = clock()
+        for message in messages:
+            await asyncio.sleep(max(0.0, due - clock()))
+            # After an outage the backlog is not sent in one burst of catching up beyond one pause.
+            due = max(due, clock() - pause_secs) + pause_secs
+            await self.send(message)
+            progress(len(message.texts))
+
+
+def _sdk_message(message: Message) -> SdkMessage:
+    """A new object for each attempt: the SDK keeps the one it was given."""
+    return SdkMessage(  # type: ignore[no-untyped-call]  # the SDK ships no types
+        message.body,
+        message_id=message.message_id,
+        content_type=CONTENT_TYPE,
+        content_encoding=CONTENT_ENCODING,
+    )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CALL_SECS:g} s"
+    if isinstance(error, CredentialError):
+        return "the hub refused its credentials"
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {cause}".splitlines()[0]
