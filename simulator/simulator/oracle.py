@@ -28,7 +28,7 @@ class RowId(NamedTuple):
 
 @dataclass(frozen=True)
 class ExpectedRow:
-    """`reading` is what the policy lets through, numbers as `Number` text where they are kept, else as float."""
+    """`reading` is what the policy lets through, numbers as `Number` text."""
 
     series: str
     index: int
@@ -144,9 +144,7 @@ def _differences(wanted: ExpectedRow, row: Mapping[str, Any]) -> Iterable[str]:
 
 
 def same_value(wanted: object, found: object) -> bool:
-    """A kept number is compared as text, a computed one by its value."""
-    if isinstance(wanted, float) and isinstance(found, Number):
-        return wanted == float(found)
+    """Numbers are compared as text; a number is never equal to a string of its digits."""
     return type(wanted) is type(found) and wanted == found
 
 

@@ -6,7 +6,7 @@ from base64 import b64decode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from azure.storage.blob import ContainerClient
 
@@ -20,6 +20,11 @@ class Number(str):
     """A JSON number's own text, so that 1.10 is not taken for 1.1."""
 
     __slots__ = ()
+
+
+def loads(text: bytes) -> Any:
+    """JSON with its numbers as `Number`."""
+    return json.loads(text, parse_float=Number, parse_int=Number)
 
 
 @dataclass
@@ -41,7 +46,7 @@ class Storage:
 
 def read_lines(body: bytes) -> Iterator[dict[str, Any]]:
     for line in gzip.decompress(body).splitlines():
-        yield json.loads(line, parse_float=Number, parse_int=Number)
+        yield loads(line)
 
 
 def list_blobs(connection_string: str, container: str) -> list[str]:
@@ -54,12 +59,12 @@ def read_container(connection_string: str, container: str, into: Storage) -> Non
     with _client(connection_string, container) as client:
         if client.exists():
             for name in sorted(client.list_blob_names()):
-                into.add(name, cast(bytes, client.download_blob(name).readall()))
+                into.add(name, client.download_blob(name).readall())
 
 
 def read_folder(folder: Path, into: Storage) -> None:
-    """A directory destination: the same names, as paths."""
-    for path in sorted(folder.rglob("*.jsonl.gz")):
+    """The lane `rejected` of a directory destination: the same names, as paths."""
+    for path in sorted(folder.glob("rejected/**/*.jsonl.gz")):
         into.add(path.relative_to(folder).as_posix(), path.read_bytes())
 
 

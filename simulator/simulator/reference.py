@@ -1,0 +1,224 @@
+"""What an undisturbed run would store: the same rows through a small computation of its own.
+
+Independent of the modules on purpose: it shares with them only the bundle's and the messages' definitions, so that a
+misreading in the scorer or the policy engine shows as a difference. Rows are taken per series in the order in which
+their device sent them. It knows the transforms keep, drop and round, and whole paths; a policy with more is refused.
+"""
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, cast
+
+import msgspec
+import numpy as np
+import onnxruntime
+import yaml
+
+from contract.bundle import Bundle, Feature, feature_number
+from contract.pointer import MISSING, parse_pointer, resolve
+from contract.timestamps import parse_timestamp
+from simulator.delivery import Message
+from simulator.errors import UserError
+from simulator.oracle import Expected, ExpectedRow, RowId
+from simulator.stored import Number, loads
+
+SCORE_DIGITS = 9
+
+
+@dataclass
+class _Series:
+    """The state of one series: its window, newest row last."""
+
+    window: deque[tuple[float, ...]]
+    last_micros: int | None = None
+    since_scored: int | None = None  # None: no window has been scored since it filled
+    held: dict[str, float] = field(default_factory=dict)
+    rows: int = 0
+
+
+@dataclass
+class _Row:
+    identity: RowId
+    series: str
+    index: int
+    reading: dict[str, Any]
+    no_score: str | None = None
+    window: tuple[tuple[float, ...], ...] | None = None
+
+
+class Scoring:
+    """Windows and scores, series by series."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._manifest = bundle.manifest
+        self._series: dict[str, _Series] = {}
+        self._timestamp = parse_pointer(self._manifest.timestamp_pointer) if self._manifest.timestamp_pointer else None
+        self._features = [(feature, parse_pointer(feature.pointer)) for feature in self._manifest.features]
+        pointer = self._manifest.series_pointer
+        self._series_tokens = parse_pointer(pointer) if pointer else None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            bundle.model_bytes, sess_options=options, providers=["CPUExecutionProvider"]
+        )
+
+    def place(self, identity: RowId, reading: dict[str, Any]) -> _Row:
+        """Take one row into its series' window."""
+        name = self._series_name(identity.device, reading)
+        state = self._series.setdefault(name, _Series(deque(maxlen=self._manifest.window.length)))
+        row = _Row(identity, name, state.rows, reading)
+        state.rows += 1
+        values = self._values(state, reading)
+        if values is None:
+            row.no_score = "missing_feature"
+            return row
+        gap = self._step(state, reading)
+        if gap:
+            state.window.clear()
+            state.since_scored = None
+        state.window.append(values)
+        row.no_score = self._why_not(state, gap)
+        if row.no_score is None:
+            row.window = tuple(state.window)
+        return row
+
+    def scores(self, rows: Sequence[_Row]) -> list[float | None]:
+        """One score per row, None for those without a window; one batch per series, as rows of one message are."""
+        results: dict[int, float] = {}
+        for series in dict.fromkeys(row.series for row in rows):
+            chosen = [(place, row.window) for place, row in enumerate(rows) if row.series == series and row.window]
+            if chosen:
+                model = self._manifest.model
+                batch = np.array([window for _, window in chosen], dtype=np.dtype(model.dtype))
+                (scored,) = self._session.run([model.score], {model.input: batch})
+                results.update(zip((place for place, _ in chosen), map(_nine_digits, np.ravel(scored)), strict=True))
+        return [results.get(place) for place in range(len(rows))]
+
+    def is_anomaly(self, score: float | None) -> bool:
+        return score is not None and score > self._manifest.threshold.value
+
+    def _series_name(self, device: str, reading: dict[str, Any]) -> str:
+        found = resolve(reading, self._series_tokens) if self._series_tokens else MISSING
+        return str(found) if isinstance(found, str) else device
+
+    def _values(self, state: _Series, reading: dict[str, Any]) -> tuple[float, ...] | None:
+        values = [self._value(state, feature, resolve(reading, tokens)) for feature, tokens in self._features]
+        return None if None in values else tuple(cast(list[float], values))
+
+    def _value(self, state: _Series, feature: Feature, found: object) -> float | None:
+        number = feature_number(float(found) if isinstance(found, Number) else found)
+        if number is None:
+            return {"hold_last": state.held.get(feature.name), "constant": feature.fill}.get(feature.missing)
+        number = float(np.dtype(feature.dtype).type(number))
+        state.held[feature.name] = number
+        return number
+
+    def _step(self, state: _Series, reading: dict[str, Any]) -> bool:
+        """True when this row follows a gap in time."""
+        found = resolve(reading, self._timestamp) if self._timestamp else MISSING
+        micros = parse_timestamp(float(found) if isinstance(found, Number) else found)
+        if micros is None:
+            return False
+        last, state.last_micros = state.last_micros, micros
+        return last is not None and abs(micros - last) > self._manifest.max_gap_secs * 1e6
+
+    def _why_not(self, state: _Series, gap: bool) -> str | None:
+        if gap:
+            return "gap"
+        if len(state.window) < self._manifest.window.length:
+            return "warm_up"
+        state.since_scored = self._manifest.window.stride if state.since_scored is None else state.since_scored + 1
+        if state.since_scored < self._manifest.window.stride:
+            return "stride"
+        state.since_scored = 0
+        return None
+
+
+class ReadingsPolicy:
+    """Which fields of a reading the `readings` lane carries, and how."""
+
+    def __init__(self, text: str) -> None:
+        self._rules: list[tuple[str, str, int]] = []
+        for rule in yaml.safe_load(text).get("fields", ()):
+            if "readings" not in rule.get("lanes", ()) or rule["transform"] == "drop":
+                continue
+            tokens = parse_pointer(rule["path"])
+            if rule["transform"] not in ("keep", "round") or len(tokens) != 1 or "*" in rule["path"]:
+                raise UserError(f"the reference knows no rule like {rule['path']} {rule['transform']}")
+            self._rules.append((tokens[0], rule["transform"], int(rule.get("decimals", 0))))
+
+    def apply(self, reading: Mapping[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for name, transform, decimals in self._rules:
+            if name not in reading:
+                continue
+            if transform == "keep":
+                result[name] = reading[name]
+            elif isinstance(reading[name], Number):
+                result[name] = rounded(reading[name], decimals)
+        return result
+
+
+def rounded(number: Number, decimals: int) -> Number:
+    """Half to even on the digits as written, with exactly that many decimals and no negative zero."""
+    value = Decimal(number).quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_EVEN)
+    return Number(f"{abs(value) if value == 0 else value:f}")
+
+
+class Reference:
+    """Feed it each device's messages in order; `expected` is what storage must hold in the end."""
+
+    def __init__(self, bundle: Bundle, policy_text: str) -> None:
+        self._scoring = Scoring(bundle)
+        self._policy = ReadingsPolicy(policy_text)
+        self._seen: set[tuple[str, str, bytes]] = set()
+        self.expected = Expected()
+
+    def take(self, device: str, message: Message) -> None:
+        """A message that was taken before changes nothing."""
+        key = (device, message.message_id, message.body)
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        elements = _elements(message.body)
+        if elements is None:
+            self.expected.rejected[RowId(device, message.message_id, None)] = message.body
+            return
+        rows = []
+        for i, element in enumerate(elements):
+            identity = RowId(device, message.message_id, i)
+            reading = loads(element)
+            if isinstance(reading, dict):
+                rows.append(self._scoring.place(identity, reading))
+            else:
+                self.expected.rejected[identity] = element
+        for row, score in zip(rows, self._scoring.scores(rows), strict=True):
+            self.expected.rows[row.identity] = ExpectedRow(
+                series=row.series,
+                index=row.index,
+                reading=self._policy.apply(row.reading),
+                score=score,
+                no_score=row.no_score,
+                anomaly=self._scoring.is_anomaly(score),
+            )
+
+
+def _elements(body: bytes) -> list[bytes] | None:
+    """The readings' own texts; None when the whole body is to be rejected."""
+    try:
+        root = msgspec.json.decode(body)
+        if isinstance(root, dict):
+            return [body]
+        if isinstance(root, list):
+            return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    return None
+
+
+def _nine_digits(score: float) -> float:
+    number = float(score)
+    return float(f"{number:.{SCORE_DIGITS}g}") if math.isfinite(number) else number
