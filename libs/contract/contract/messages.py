@@ -133,7 +133,10 @@ class FieldAggregate(msgspec.Struct, frozen=True):
 
 
 class InsightWindow(msgspec.Struct, omit_defaults=True):
-    """Aggregates over one series' tumbling window [t, end), computed after the policy's transforms."""
+    """Aggregates over one series' tumbling window [t, end), computed after the policy's transforms.
+
+    `late_rows` and `untimed_rows` came since the window before: too late for a window of their own, or without a time.
+    """
 
     rows: int
     anomalies: int
@@ -143,6 +146,7 @@ class InsightWindow(msgspec.Struct, omit_defaults=True):
     series: str | None = None
     device: str | None = None
     late_rows: int = 0
+    untimed_rows: int = 0
     score_max: float | None = None
     score_mean: float | None = None
     fields: dict[str, FieldAggregate] = {}
@@ -206,6 +210,8 @@ def encode(message: msgspec.Struct) -> bytes:
 def decode(kind: type[M], body: bytes) -> M:
     """Raises Unreadable: `not_json`, `schema_unsupported` or `bad_shape`."""
     try:
+        if not body.isascii():
+            body.decode()  # what is taken as Raw is not checked for UTF-8 below
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         expected = kind.__struct_config__.tag
@@ -216,7 +222,7 @@ def decode(kind: type[M], body: bytes) -> M:
         if found != expected:
             raise Unreadable("schema_unsupported", f"expected {expected}, found {found or 'no schema'}") from None
         raise Unreadable("bad_shape", str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreadable("not_json", str(error)) from None
 
 

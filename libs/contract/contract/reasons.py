@@ -39,6 +39,15 @@ REASONS: Final[dict[str, Reason]] = {
     "bundle_parity": Reason("the model does not give the golden scores", ACTIONS["bundle_parity"]),
     "bundle_model": Reason("the ONNX model does not load or fit its manifest", ACTIONS["bundle_model"]),
     "bundle_digest": Reason("the bundle is not the one that `bundle_digest` pins", "mount that bundle or pin this one"),
+    # Policy.
+    "no_policy": Reason(
+        "there is no valid compliance policy, so nothing is acknowledged and nothing leaves",
+        "mount a policy file, or correct the one that is reported (docs/policy.md)",
+    ),
+    "policy_refused": Reason(
+        "the policy file cannot be taken; the policy before it stays in force",
+        "correct the file at the place named, or the setting policy_sha256",
+    ),
     # Links and credentials.
     "hub_unreachable": Reason("edgeHub does not answer", "check that edgeHub runs; the module tries again for ever"),
     "hub_refused": Reason("edgeHub refused the identity or its token", "check the module's identity and the clock"),
