@@ -41,6 +41,8 @@ class _Keeper:
         self.child: Child | None = None
         self.starts = 0
         self.started = asyncio.Event()
+        # Held while a process is being made: stopping then would leave one that nobody knows.
+        self.starting = asyncio.Lock()
         self._restarts = 0
         self._environment_of = environment_of
         self._note = logbook.sink(spec.name)
@@ -49,9 +51,9 @@ class _Keeper:
     async def run(self) -> None:
         while True:
             began = time.monotonic()
-            self.child = await Child.start(
-                self.spec.name, self.spec.command, await self._environment_of(self.spec), sink=self._note
-            )
+            env = await self._environment_of(self.spec)
+            async with self.starting:
+                self.child = await Child.start(self.spec.name, self.spec.command, env, sink=self._note)
             self.starts += 1
             self.started.set()
             code = await self.child.wait()
@@ -116,8 +118,9 @@ class Supervisor:
 
     async def stop(self) -> dict[str, int]:
         """SIGTERM to all, SIGKILL after the grace time. Returns the exit codes of those that were running."""
-        for task in self._tasks.values():
-            task.cancel()
+        for name, task in self._tasks.items():
+            async with self._keepers[name].starting:
+                task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         running = {
             name: keeper.child
