@@ -56,4 +56,23 @@ REASONS: Final[dict[str, Reason]] = {
     "disk_full": Reason("no space is left; nothing is acknowledged until there is", "free or add space"),
     "disk_error": Reason("the disk refuses to write; nothing is acknowledged", "check the volume"),
     "sequence_gap": Reason("messages of another module are missing; a loss record is written", "see the loss record"),
+    # Storage (the uploader tries again for ever; the rows wait in its spool).
+    "spool_full": Reason(
+        "the spool has reached spool_max_bytes; every lane stops", "mend the destination that lags, or raise the limit"
+    ),
+    "no_destination": Reason("a lane goes nowhere, so its rows wait", "name the lane in a destination"),
+    "destination_unknown": Reason(
+        "batches wait for a destination that the settings no longer name", "name it again, under the same name"
+    ),
+    "storage_unreachable": Reason("the storage service does not answer", "check the link, its address and its port"),
+    "storage_error": Reason("the storage service answers with an error", "look the code up in its documentation"),
+    "auth_refused": Reason("the storage service refuses the credential", "replace the mounted file; no restart needed"),
+    "clock_skew": Reason("refused, and this clock is more than five minutes off", "set the machine's clock"),
+    "credential_missing": Reason("the credential's file is missing, empty or unusable", "mount it"),
+    "container_missing": Reason("the container is missing and may not be made", "make it, or allow making it"),
+    "container_being_deleted": Reason("the container is being deleted", "wait, or name another"),
+    "name_taken": Reason(
+        "another blob has a batch's name: a restored disk, or another writer; it goes on under a new spool id",
+        "compare both blobs",
+    ),
 }
