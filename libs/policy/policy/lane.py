@@ -88,15 +88,15 @@ class LanePolicy:
     def numbers(self, fields: Mapping[str, Raw]) -> Iterator[tuple[NumericField, float]]:
         """The values to aggregate, after the transform. Of magnitude up to 1e300; larger ones are left out."""
         for field in self.numeric_fields:
-            text = _descend(fields, field.tokens)
-            if text is None or not is_number(text):
+            raw = fields.get(field.tokens[0]) if len(field.tokens) == 1 else _descend(fields, field.tokens)
+            if raw is None or not is_number(text := bytes(raw)):
                 continue
-            text = field.action(text)
-            if text is not None and -LARGEST_AGGREGATED <= (value := float(text)) <= LARGEST_AGGREGATED:
+            after = field.action(text)
+            if after is not None and -LARGEST_AGGREGATED <= (value := float(after)) <= LARGEST_AGGREGATED:
                 yield field, value
 
 
-def _descend(fields: Mapping[str, Raw], tokens: tuple[str, ...]) -> bytes | None:
+def _descend(fields: Mapping[str, Raw], tokens: tuple[str, ...]) -> Raw | None:
     for token in tokens[:-1]:
         inner = fields.get(token)
         if inner is None:
@@ -105,8 +105,7 @@ def _descend(fields: Mapping[str, Raw], tokens: tuple[str, ...]) -> bytes | None
             fields = members(inner)
         except NotAnObject:
             return None
-    value = fields.get(tokens[-1])
-    return None if value is None else bytes(value)
+    return fields.get(tokens[-1])
 
 
 def _action(rule: Rule) -> Action:

@@ -26,6 +26,8 @@ from policy.vocabulary import (
 
 RULES_LIMIT: Final = 1_000
 TEXT_LIMIT: Final = 500
+# One window with all its aggregates must fit into one message.
+AGGREGATES_LIMIT: Final = 200
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -78,6 +80,8 @@ class _Reader:
         keys = self._rule_list("keys", root.get("keys", []), lanes)
         fields = self._rule_list("fields", root["fields"], lanes)
         self._check_key_names(fields, keys)
+        if sum("insights" in rule.lanes for rule in fields) > AGGREGATES_LIMIT:
+            self._refuse("too_large", ("fields",), f"at most {AGGREGATES_LIMIT} fields in lane insights")
         return Rules(
             name=self._text(("name",), root["name"]),
             version=self._text(("version",), root["version"]),
