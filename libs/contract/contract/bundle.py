@@ -39,7 +39,9 @@ MAX_PARITY_ROWS: Final = 10_000
 Dtype = Literal["float64", "float32"]
 MissingRule = Literal["no_score", "hold_last", "constant"]
 
-BundleErrorCode = Literal["bundle_unreadable", "bundle_manifest", "bundle_files", "bundle_parity", "bundle_model"]
+BundleErrorCode = Literal[
+    "bundle_unreadable", "bundle_manifest", "bundle_files", "bundle_parity", "bundle_model", "bundle_digest"
+]
 # What to do, per code; `contract.reasons` says the same to operators.
 ACTIONS: Final[dict[BundleErrorCode, str]] = {
     "bundle_unreadable": "give a folder or zip with manifest.json, as `edgeweir train` writes it",
@@ -47,6 +49,7 @@ ACTIONS: Final[dict[BundleErrorCode, str]] = {
     "bundle_files": "the bundle was changed or copied in part: copy it again from where it was made",
     "bundle_parity": "the runtime does not reproduce the trainer's scores: train with the versions that serve",
     "bundle_model": "export the model with the inputs and outputs that the manifest names",
+    "bundle_digest": "mount the pinned bundle, or pin this one",
 }
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\Z")

@@ -22,7 +22,7 @@ NUMBER_PROPERTY = "n"
 # edgeHub does not tell a receiver the output's name, and `n` counts per output.
 OUTPUT_PROPERTY = "output"
 
-NoScore = Literal["warm_up", "stride", "gap", "missing_feature", "no_model"]
+NoScore = Literal["warm_up", "stride", "gap", "missing_feature", "no_model", "not_finite"]
 
 
 class Unreadable(Exception):

@@ -38,7 +38,7 @@ REASONS: Final[dict[str, Reason]] = {
     "bundle_files": Reason("a file is missing, unlisted or differs from its digest", ACTIONS["bundle_files"]),
     "bundle_parity": Reason("the model does not give the golden scores", ACTIONS["bundle_parity"]),
     "bundle_model": Reason("the ONNX model does not load or fit its manifest", ACTIONS["bundle_model"]),
-    "bundle_digest": Reason("the bundle is not the one that `bundle_digest` pins", "mount that bundle or pin this one"),
+    "bundle_digest": Reason("the bundle is not the one that `bundle_digest` pins", ACTIONS["bundle_digest"]),
     # Policy.
     "no_policy": Reason(
         "there is no valid compliance policy, so nothing is acknowledged and nothing leaves",
