@@ -76,21 +76,25 @@ class FaultPlan:
 
 @dataclass
 class Pump:
-    """A machine. `faults` grows as its readings are taken; without a plan it stays healthy."""
+    """A machine. `faults` grows as its readings are taken; without a plan it stays healthy.
+
+    `chapter` tells apart stretches of one machine's life: another chapter is the same pump on other days.
+    """
 
     seed: int
     name: str
     start_micros: int
     interval_secs: float = INTERVAL_SECS
     plan: FaultPlan | None = None
+    chapter: int = 0
     faults: list[Fault] = field(default_factory=list)
 
     def readings(self) -> Iterator[Reading]:
         """Without end. Calling it again gives the same readings again."""
         self.faults.clear()
         physics = self._physics()
-        faults = random.Random(f"faults/{self.seed}/{self.name}")
-        burst = random.Random(f"burst/{self.seed}/{self.name}")
+        faults = self._rng("faults")
+        burst = self._rng("bursts")
         about = _about(self.seed, self.name)
         upcoming = self._next_fault(faults, 0)
         before = {signal.name: 0.0 for signal in SIGNALS}
@@ -109,8 +113,9 @@ class Pump:
             yield Reading(self.name, index, ts_micros, values, _as_json(self.name, ts_micros, values, about), fault)
 
     def _physics(self) -> Iterator[dict[str, float]]:
-        rng = random.Random(f"physics/{self.seed}/{self.name}")
-        gains = {signal.name: rng.uniform(0.99, 1.01) for signal in SIGNALS}
+        make = random.Random(f"gains/{self.seed}/{self.name}")
+        gains = {signal.name: make.uniform(0.99, 1.01) for signal in SIGNALS}
+        rng = self._rng("physics")
         day, shift = rng.uniform(0, math.tau), rng.uniform(0, math.tau)
         keep = math.exp(-self.interval_secs / _WALK_SECS)
         follow = 1 - math.exp(-self.interval_secs / _TEMPERATURE_LAG_SECS)
@@ -133,6 +138,9 @@ class Pump:
             }
             yield {name: value * gains[name] + rng.gauss(0, _BY_NAME[name].noise) for name, value in ideal.items()}
             index += 1
+
+    def _rng(self, what: str) -> random.Random:
+        return random.Random(f"{what}/{self.seed}/{self.name}/{self.chapter}")
 
     def _next_fault(self, rng: random.Random, after: int) -> Fault | None:
         if self.plan is None:
