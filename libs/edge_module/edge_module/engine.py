@@ -123,7 +123,7 @@ class Engine(Generic[S]):
         except Refused as refused:
             return SettingsOutcome("refused", parsed.version, refused.path, refused.reason)
         except Exception as error:
-            if disk_reason(error) and not self.opened:
+            if self._note_disk(error) and not self.opened:
                 raise
             self._log.exception("settings failed")
             return SettingsOutcome("refused", parsed.version, "$", f"internal error: {error}")
@@ -328,6 +328,18 @@ class Engine(Generic[S]):
         except Exception as error:
             self._log.exception("method failed", extra={"fields": {"method": name}})
             return 500, {"error": f"{type(error).__name__}: {error}"}
+
+    def finish(self) -> None:
+        """Persist what is kept lazily (acknowledgement marks, rates). Losing it costs repeats only."""
+        try:
+            self.store.begin()
+            self.store.write_back()
+            self._commit([])
+        except Exception as error:
+            if self._note_disk(error) is None:
+                raise
+        finally:
+            self._undo_uncommitted()
 
     def status(self) -> Mapping[str, object]:
         return self._module.status() if self.opened else {}

@@ -3,8 +3,10 @@
 A code stays until the same noticer clears it. `ok` means that no code is set.
 """
 
+import json
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Health:
@@ -31,3 +33,56 @@ class Health:
     def reasons(self) -> dict[str, str]:
         with self._lock:
             return dict(self._reasons)
+
+
+class HealthServer:
+    """`/metrics` and `/healthz` on a thread of its own.
+
+    `/healthz` answers 200 while the module makes progress, with the reasons in its body, and 503 when it does not. A
+    reason alone is no 503: edgeAgent restarts what is unhealthy, which mends neither a full disk nor a silent hub.
+    """
+
+    def __init__(
+        self, host: str, port: int, *, exposition: Callable[[], bytes], vitals: Callable[[], dict[str, object]]
+    ) -> None:
+        self._server = _make_server(host, port, exposition, vitals)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _make_server(
+    host: str, port: int, exposition: Callable[[], bytes], vitals: Callable[[], dict[str, object]]
+) -> ThreadingHTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            if self.path == "/metrics":
+                self._answer(200, "text/plain; version=0.0.4; charset=utf-8", exposition())
+            elif self.path == "/healthz":
+                found = vitals()
+                status = 200 if found["is_alive"] else 503
+                self._answer(status, "application/json", json.dumps(found).encode())
+            else:
+                self._answer(404, "text/plain", b"only /metrics and /healthz are here\n")
+
+        def _answer(self, status: int, content_type: str, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer((host, port), Handler)
+    server.daemon_threads = True
+    return server

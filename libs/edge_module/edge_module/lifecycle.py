@@ -1,14 +1,218 @@
-"""A module's life as a process: environment, store, hub, pump, health, signals, exit code."""
+"""A module's life as a process: environment, lock, store, event loop, signals, exit code.
 
-from typing import NoReturn, TypeVar
+Exit codes: 0 after SIGTERM or SIGINT (within ten seconds, the container's grace), 1 when a part failed (the runtime
+starts the module again), 2 when it cannot start as it is configured: one line on stderr says what to do.
+"""
 
-import msgspec
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any, NoReturn
 
+from edge_module.backoff import Backoff
+from edge_module.clock import SystemClock
+from edge_module.environment import BadEnvironment, Environment, read_environment
+from edge_module.faults import disk_reason
+from edge_module.health import Health, HealthServer
+from edge_module.host import Host
+from edge_module.hub_client import Credentials, KeyCredentials
+from edge_module.kill_points import make_reach
+from edge_module.log import set_up_logging
+from edge_module.metrics import Metrics
 from edge_module.module import Module
+from edge_module.store import Store, StoreFromTheFuture, read_boot_id
 
-S = TypeVar("S", bound=msgspec.Struct)
+_LAST_EXIT_SECS = 8.5
 
 
-def run(module: Module[S]) -> NoReturn:
+class CannotStart(Exception):
+    """Why, in one line that says what to do."""
+
+
+def run(module: Module[Any]) -> NoReturn:
     """Live until SIGTERM; what a module's `__main__.py` calls."""
-    raise NotImplementedError
+    try:
+        code = _run(module)
+    except (BadEnvironment, CannotStart) as error:
+        sys.stderr.write(f"{module.name}: {error}\n")
+        code = 2
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The worker thread may still be inside the module's code; its transaction is abandoned, which is safe.
+    os._exit(code)
+
+
+def _run(module: Module[Any]) -> int:
+    environment = read_environment()
+    log = set_up_logging(environment.log_level)
+    metrics = Metrics(module.name)
+    with _lock(environment.state_dir, module.name):
+        server, link = _serve_health(environment, metrics)
+        clock = SystemClock(environment.time_scale)
+        stop = _StopSignal()
+        health = Health(link.changed)
+        store = _open_store(environment, module.name, clock, health, log, stop)
+        if store is None:
+            return 0
+        log.info("starting", extra={"fields": {"module": module.name, "http_port": server.port}})
+        try:
+            asyncio.run(_live(module, environment, store, clock, metrics, health, log, link, stop))
+        except BaseExceptionGroup as group:
+            for error in group.exceptions:
+                log.critical("a part of the module failed", exc_info=error)
+            return 1
+        finally:
+            server.close()
+            log.info("stopped", extra={"fields": {"module": module.name}})
+    return 0
+
+
+async def _live(
+    module: Module[Any],
+    environment: Environment,
+    store: Store,
+    clock: SystemClock,
+    metrics: Metrics,
+    health: Health,
+    log: logging.Logger,
+    link: "_Link",
+    stop: "_StopSignal",
+) -> None:
+    host = Host(
+        module,
+        environment,
+        store,
+        credentials=_credentials(environment),
+        clock=clock,
+        metrics=metrics,
+        health=health,
+        log=log,
+        reach=make_reach(environment.kill_at),
+    )
+    link.host = host
+    await host.run(stop.as_event(asyncio.get_running_loop()))
+
+
+class _StopSignal:
+    """SIGTERM and SIGINT, from the first moment on. Whatever hangs, the process ends in time, with code 0."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._event: asyncio.Event | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._received)
+
+    def as_event(self, loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+        self._event = asyncio.Event()
+        self._loop = loop
+        if self.is_set:
+            self._event.set()
+        return self._event
+
+    def _received(self, number: int, frame: object) -> None:
+        if self.is_set:
+            return
+        self.is_set = True
+        guard = threading.Timer(_LAST_EXIT_SECS, os._exit, (0,))
+        guard.daemon = True
+        guard.start()
+        if self._loop is not None and self._event is not None:
+            self._loop.call_soon_threadsafe(self._event.set)
+
+
+class _Link:
+    """What the health server and the health reasons see of the host, which is made later."""
+
+    def __init__(self) -> None:
+        self.host: Host | None = None
+
+    def changed(self) -> None:
+        if self.host is not None:
+            self.host.health_changed()
+
+    def vitals(self) -> dict[str, object]:
+        return self.host.vitals() if self.host is not None else {"is_alive": True, "health": "starting"}
+
+
+def _serve_health(environment: Environment, metrics: Metrics) -> tuple[HealthServer, _Link]:
+    link = _Link()
+    try:
+        server = HealthServer(
+            environment.http_host, environment.http_port, exposition=metrics.exposition, vitals=link.vitals
+        )
+    except OSError as error:
+        raise CannotStart(
+            f"cannot listen on {environment.http_host}:{environment.http_port} ({error.strerror}):"
+            " free the port, or set EDGEWEIR_HTTP_PORT (0 takes any)"
+        ) from None
+    server.start()
+    return server, link
+
+
+def _lock(state_dir: Path, name: str) -> IO[str]:
+    """Held as long as the returned file is open. Two processes on one store would evict each other at the hub, too."""
+    path = state_dir / f"{name}.lock"
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise CannotStart(
+            f"cannot write to the state folder {state_dir} ({error.strerror}): mount a writable folder there,"
+            " or set EDGEWEIR_STATE_DIR"
+        ) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise CannotStart(
+            f"another process of this module uses {state_dir}: stop it, or set EDGEWEIR_STATE_DIR"
+        ) from None
+    return file
+
+
+def _open_store(
+    environment: Environment,
+    name: str,
+    clock: SystemClock,
+    health: Health,
+    log: logging.Logger,
+    stop: _StopSignal,
+) -> Store | None:
+    """Wait for the disk, if it must be; None when the module is stopped meanwhile."""
+    backoff = Backoff(clock.scaled(1.0), clock.scaled(30.0))
+    while not stop.is_set:
+        try:
+            store = Store(
+                environment.state_dir / f"{name}.db", clock=clock, boot_id=read_boot_id(environment.boot_id_file)
+            )
+        except StoreFromTheFuture as error:
+            raise CannotStart(f"{error}: start the newer version again, or give it an empty state folder") from None
+        except (OSError, sqlite3.Error) as error:
+            reason = disk_reason(error)
+            if reason is None:
+                raise
+            health.set(reason, str(error))
+            log.error("cannot open the store", extra={"fields": {"reason": reason, "detail": error}})
+            time.sleep(backoff.next_secs())
+        else:
+            health.clear("disk_full")
+            health.clear("disk_error")
+            return store
+    return None
+
+
+def _credentials(environment: Environment) -> Credentials:
+    if environment.workload is not None:
+        return environment.workload
+    assert environment.key_sign is not None
+    assert environment.ca_file is not None
+    return KeyCredentials(environment.key_sign, environment.ca_file.read_text)

@@ -1,0 +1,179 @@
+"""From the outbox to edgeHub, in order, several in flight.
+
+Invariants
+- Messages are sent in the order of their commits. After a reconnect everything unacknowledged is sent again, in order.
+- A message is published only after its commit, and is done only when edgeHub's PUBACK came.
+- In memory are the messages in flight and the next ones, bounded; what does not fit stays on disk and is read when its
+  turn comes. `tail` is the number of the last message that is or was in memory: there are no holes before it.
+
+Runs on the event loop.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+
+from contract.messages import CONTENT_ENCODING, CONTENT_TYPE
+from edge_module.connection import Connection
+from edge_module.kill_points import Reach
+from edge_module.metrics import Metrics
+from edge_module.outbox import Outbox, OutboxMessage
+
+WINDOW_MESSAGES = 64
+WINDOW_BYTES = 4 * 1024 * 1024
+MEMORY_MESSAGES = 1000
+MEMORY_BYTES = 8 * 1024 * 1024
+
+Load = Callable[[int, int, int], Awaitable[list[OutboxMessage]]]
+
+
+class Publisher:
+    def __init__(self, outbox: Outbox, *, load: Load, metrics: Metrics, reach: Reach) -> None:
+        self._outbox = outbox
+        self._load = load
+        self._metrics = metrics
+        self._reach = reach
+        self._waiting: deque[OutboxMessage] = deque()
+        self._waiting_bytes = 0
+        self._in_flight: deque[OutboxMessage] = deque()
+        self._in_flight_bytes = 0
+        self._acked: set[int] = set()
+        self._tail = outbox.acked_upto
+        self._connection: Connection | None = None
+        self._is_quiet = False
+        self._spilled = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._drained = asyncio.Event()
+        self._check_spilled()
+
+    async def run(self) -> None:
+        """Read from disk what is not in memory. Until cancelled."""
+        while True:
+            await self._spilled.wait()
+            for message in await self._load(self._tail, MEMORY_MESSAGES, MEMORY_BYTES):
+                if message.seq == self._tail + 1:
+                    self._queue(message)
+            self._check_spilled()
+            self._send()
+
+    def offer(self, messages: Iterable[OutboxMessage]) -> None:
+        """Just committed, in order."""
+        for message in messages:
+            if message.seq == self._tail + 1 and self._has_room():
+                self._queue(message)
+        self._check_spilled()
+        self._send()
+
+    def attach(self, connection: Connection) -> None:
+        """Publish on this connection from now on, beginning with everything unacknowledged."""
+        self._connection = connection
+        for message in reversed(self._in_flight):
+            if message.seq not in self._acked:
+                self._waiting.appendleft(message)
+                self._waiting_bytes += len(message.body)
+        self._in_flight.clear()
+        self._in_flight_bytes = 0
+        self._settle()
+        self._send()
+
+    def detach(self, connection: Connection) -> None:
+        if connection is self._connection:
+            self._connection = None
+
+    async def quiesce(self) -> None:
+        """Send nothing new; returns when nothing is in flight."""
+        self._is_quiet = True
+        await self._idle.wait()
+
+    def resume(self) -> None:
+        self._is_quiet = False
+        self._send()
+
+    async def drained(self) -> None:
+        """Return when edgeHub has acknowledged everything that is committed now."""
+        self._note_drained()
+        await self._drained.wait()
+
+    def _has_room(self) -> bool:
+        return len(self._waiting) < MEMORY_MESSAGES and self._waiting_bytes < MEMORY_BYTES
+
+    def _queue(self, message: OutboxMessage) -> None:
+        self._waiting.append(message)
+        self._waiting_bytes += len(message.body)
+        self._tail = message.seq
+
+    def _check_spilled(self) -> None:
+        """Wake the reader when something is on disk only, and memory is half empty."""
+        if self._outbox.last_seq > self._tail and len(self._waiting) < MEMORY_MESSAGES // 2:
+            self._spilled.set()
+        else:
+            self._spilled.clear()
+
+    def _send(self) -> None:
+        connection = self._connection
+        if connection is None or self._is_quiet or not connection.is_open:
+            return
+        sent = False
+        while (
+            self._waiting
+            and len(self._in_flight) < WINDOW_MESSAGES
+            and (self._in_flight_bytes < WINDOW_BYTES or not self._in_flight)
+            and connection.is_open
+        ):
+            message = self._waiting.popleft()
+            self._waiting_bytes -= len(message.body)
+            self._in_flight.append(message)
+            self._in_flight_bytes += len(message.body)
+            self._idle.clear()
+            self._reach("before_publish")
+            self._publish(connection, message)
+            sent = True
+        if sent:
+            connection.flush()
+            self._reach("after_publish")
+
+    def _publish(self, connection: Connection, message: OutboxMessage) -> None:
+        system = [
+            ("$.on", message.output),
+            ("$.mid", message.message_id),
+            ("$.ct", CONTENT_TYPE),
+            ("$.ce", CONTENT_ENCODING),
+        ]
+        topic = connection.address.event_topic(system, message.properties)
+        connection.publish(topic, message.body, lambda: self._acknowledged(connection, message))
+
+    def _acknowledged(self, connection: Connection, message: OutboxMessage) -> None:
+        if message.seq <= self._outbox.acked_upto:
+            return
+        self._reach("published_acked")
+        self._acked.add(message.seq)
+        self._settle()
+        self._check_spilled()
+        if connection is self._connection:
+            self._send()
+
+    def _settle(self) -> None:
+        """Move the outbox's mark over the leading run of acknowledged messages."""
+        settled, size, upto = 0, 0, self._outbox.acked_upto
+        for queue in (self._in_flight, self._waiting):
+            while queue and queue[0].seq == upto + 1 and queue[0].seq in self._acked:
+                message = queue.popleft()
+                self._acked.discard(message.seq)
+                settled, size, upto = settled + 1, size + len(message.body), message.seq
+                if queue is self._in_flight:
+                    self._in_flight_bytes -= len(message.body)
+                else:
+                    self._waiting_bytes -= len(message.body)
+        if settled:
+            self._outbox.acknowledge(settled, size, upto)
+            self._metrics.count("published_messages", settled)
+        if not self._in_flight:
+            self._idle.set()
+        self._note_drained()
+
+    def _note_drained(self) -> None:
+        if self._outbox.acked_upto >= self._outbox.last_seq:
+            self._drained.set()
+        else:
+            self._drained.clear()
