@@ -32,8 +32,8 @@ def test_the_first_readings_are_known_forever() -> None:
 
 
 FIRST_READING = (
-    '{"ts":"2026-11-18T11:06:40Z","machine":"pump-01","temperature":57.59,"pressure":3.709,"vibration":2.77450,'
-    '"flow":27.1616,"current":21.16,"operator":"m.silva","serial_number":"SN-75025260"}'
+    '{"ts":"2026-11-18T11:06:40Z","machine":"pump-01","temperature":59.70,"pressure":4.212,"vibration":2.95046,'
+    '"flow":31.1760,"current":23.42,"operator":"m.silva","serial_number":"SN-75025260"}'
 )
 
 
