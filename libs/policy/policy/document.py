@@ -14,6 +14,7 @@ from policy.errors import PolicyError
 TEXT_LIMIT_BYTES: Final = 256 * 1024
 DEPTH_LIMIT: Final = 8
 NODE_LIMIT: Final = 20_000
+_PLAIN_TAGS: Final = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 Scalar = str | int | float | bool | None
 Plain = Scalar | list["Plain"] | dict[str, "Plain"]
@@ -43,6 +44,8 @@ class Document:
         self._nodes += 1
         if self._nodes > NODE_LIMIT or len(path) > DEPTH_LIMIT:
             self.refuse("too_large", path, "too many or too deeply nested parts (aliases count each time)")
+        if not isinstance(node, ScalarNode) and node.tag not in _PLAIN_TAGS:
+            self.refuse("not_yaml", path, f"the tag {node.tag[:80]} is not accepted")
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):

@@ -8,7 +8,7 @@ import msgspec
 from contract.lanes import Lane
 from policy.paths import Element, Step, place_text
 from policy.plan import VALUE_DEPTH_LIMIT
-from policy.rules import Rule, Rules
+from policy.rules import Rule, Rules, claims
 from policy.vocabulary import OPEN_LANES
 
 FIELDS_LIMIT: Final = 200
@@ -26,16 +26,10 @@ class FieldDecision(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def deciding_rule(rules: Rules, place: tuple[Step, ...]) -> Rule | None:
     """The slow and plain statement of what `plan` compiles."""
-    candidates = [(rule.pattern.specificity, rule) for rule in rules.fields if _covers(rule, place)]
+    candidates = [
+        (pattern.specificity, rule) for rule in rules.fields for pattern in claims(rule) if pattern.matches(place)
+    ]
     return min(candidates, key=lambda item: item[0])[1] if candidates else None
-
-
-def _covers(rule: Rule, place: tuple[Step, ...]) -> bool:
-    if rule.pattern.matches(place):
-        return True
-    # A drop covers what it names and everything below.
-    above = range(1, len(place)) if not rule.releases else ()
-    return any(rule.pattern.matches(place[:n]) for n in above)
 
 
 def explain_fields(rules: Rules, reading: object) -> list[FieldDecision]:

@@ -126,16 +126,16 @@ class _Reader:
             self._refuse("bad_value", (section,), "this is a list of rules")
         if len(value) > RULES_LIMIT:
             self._refuse("too_large", (section,), f"at most {RULES_LIMIT} rules")
-        claimed: dict[tuple[str, ...], int] = {}
+        claimed: dict[Pattern, int] = {}
         rules = []
         for n, item in enumerate(value):
             path: Path = (section, n)
             rule = self._key_rule(path, item, lanes) if section == "keys" else self._field_rule(path, item, lanes)
-            for tokens in _claims(rule, section):
-                if tokens in claimed:
-                    other = f"{section}/{claimed[tokens]}"
-                    self._refuse("conflicting_rules", (*path, "path"), f"{Pattern(tokens).text} is ruled by {other}")
-                claimed[tokens] = n
+            for pattern in claims(rule) if section == "fields" else (rule.pattern,):
+                if pattern in claimed:
+                    other = f"{section}/{claimed[pattern]}"
+                    self._refuse("conflicting_rules", (*path, "path"), f"{pattern.text} is ruled by {other}")
+                claimed[pattern] = n
             rules.append(rule)
         return tuple(sorted(rules, key=lambda rule: rule.pattern.tokens))
 
@@ -260,9 +260,9 @@ class _Reader:
         self._document.refuse(code, path, detail)
 
 
-def _claims(rule: Rule, section: Literal["fields", "keys"]) -> list[tuple[str, ...]]:
-    """The patterns that this rule decides alone: a drop covers what it names and everything below."""
+def claims(rule: Rule) -> tuple[Pattern, ...]:
+    """The patterns that a field rule decides: a drop covers what it names and everything below."""
     tokens = rule.pattern.tokens
-    if section == "fields" and not rule.releases and tokens[-1] != SUBTREE:
-        return [tokens, (*tokens, SUBTREE)]
-    return [tokens]
+    if rule.releases or tokens[-1] == SUBTREE:
+        return (rule.pattern,)
+    return (rule.pattern, Pattern((*tokens, SUBTREE)))
