@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from edge_module import Context, Hold, Incoming, MethodError, Module, Poison, Refused, Transaction
+from edge_module import Context, Hold, Incoming, MethodError, Module, Poison, Refused, Transaction, run
 
 
 class EchoSettings(msgspec.Struct, frozen=True):
@@ -63,3 +63,7 @@ class Echo(Module[EchoSettings]):
 
 def _fail(payload: object) -> object:
     raise MethodError(418, f"told to fail with {payload!r}")
+
+
+if __name__ == "__main__":
+    run(Echo())

@@ -25,7 +25,7 @@ from edge_module.health import Health
 from edge_module.kill_points import Reach
 from edge_module.metrics import Metrics
 from edge_module.module import Context, Incoming, Module, StoresRejected
-from edge_module.outbox import OutboxMessage
+from edge_module.outbox import KEEP_PUBLISHED_SECS, OutboxMessage
 from edge_module.store import Store
 from edge_module.transaction import Transaction
 
@@ -165,7 +165,7 @@ class Engine(Generic[S]):
     def process(self, message: Incoming, digest: bytes | None = None) -> Done | Held:
         """Bring one input message to its end. `digest` is `body_digest(message.body)` when it is known already."""
         if not self.opened:
-            return Held("bad_settings", "no settings that this module can start with")
+            return Held("no_settings", "no settings that this module can start with")
         unsent = self.store.outbox.unsent_bytes
         if unsent > self._outbox_limit_bytes:
             return Held("outbox_full", f"{unsent} bytes wait for edgeHub, the limit is {self._outbox_limit_bytes}")
@@ -283,7 +283,8 @@ class Engine(Generic[S]):
 
     def _tick(self) -> None:
         evicted = self.store.maintain()
-        prunable = self.store.outbox.prunable(self._clock.monotonic())
+        kept_secs = self._clock.scaled(KEEP_PUBLISHED_SECS)
+        prunable = self.store.outbox.prunable(self._clock.monotonic() - kept_secs)
         if prunable is not None:
             self._reach("before_prune")
             self.store.outbox.prune(prunable)

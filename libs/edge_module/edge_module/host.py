@@ -254,6 +254,7 @@ class Host:
     def _note_opened(self) -> None:
         if self._engine.opened:
             self._opened.set()
+            self._pump.opened()
 
     async def _transact(self, effect: Callable[[Transaction], T]) -> T:
         return await self._worker.run(self._engine.transact, effect)

@@ -175,11 +175,9 @@ class Outbox:
         ).fetchone()
         return None if row is None else int(row[0])
 
-    def prunable(self, monotonic: float) -> int | None:
-        """The highest `upto` whose messages have been kept long enough and are still there."""
-        row = self._db.execute(
-            "SELECT max(upto) FROM published WHERE at <= ?", (monotonic - KEEP_PUBLISHED_SECS,)
-        ).fetchone()
+    def prunable(self, acked_before: float) -> int | None:
+        """The highest `upto` that was acknowledged before that monotonic time and whose messages are still there."""
+        row = self._db.execute("SELECT max(upto) FROM published WHERE at <= ?", (acked_before,)).fetchone()
         if row[0] is None:
             return None
         first = self._db.execute("SELECT min(seq) FROM outbox").fetchone()[0]

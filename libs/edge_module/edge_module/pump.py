@@ -75,6 +75,7 @@ class Pump:
         self._in_hand: _Key | None = None
         self._arrival = asyncio.Event()
         self._retry = asyncio.Event()
+        self._opened = asyncio.Event()
         self._is_stopping = False
         self._backoff = Backoff(clock.scaled(_HOLD_FIRST_SECS), clock.scaled(_HOLD_CAP_SECS))
         self._held_reason: str | None = None
@@ -82,6 +83,7 @@ class Pump:
 
     async def run(self) -> None:
         """Until `stop`: then the message in hand is finished, and the others stay unacknowledged."""
+        await self._opened.wait()
         while not self._is_stopping:
             if self._pending:
                 await self._handle_oldest()
@@ -116,8 +118,13 @@ class Pump:
         """Something changed: try the held message now."""
         self._retry.set()
 
+    def opened(self) -> None:
+        """The module has its first settings; what came before waits for this."""
+        self._opened.set()
+
     def stop(self) -> None:
         self._is_stopping = True
+        self._opened.set()
         self._arrival.set()
         self._retry.set()
 
