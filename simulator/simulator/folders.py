@@ -19,7 +19,6 @@ from pathlib import Path
 
 from contract.bundle import Bundle, BundleError
 from contract.bundle_zip import files_from_zip
-
 from simulator.errors import UserError
 
 
