@@ -1,0 +1,266 @@
+"""From an input message to a stored row, over a real Azurite: everything once, whatever the storage does."""
+
+from base64 import b64decode
+from pathlib import Path
+
+import pytest
+from azure.storage.blob import ContentSettings
+
+from edge_module.testing import Bench
+from tests.uploader.azurite import Azurite, assert_chain_is_whole, rows_in_folder, stored_blobs, stored_rows
+from tests.uploader.lane_messages import (
+    HOUR_MICROS,
+    MODEL,
+    POLICY,
+    START_MICROS,
+    numbered,
+    readings,
+    rejected,
+    row,
+)
+from tests.uploader.proxy import run_proxy
+from tests.uploader.running import desired, drain, feed, is_drained, make_bench, mount_secret, until, working
+from uploader.settings import Settings
+
+
+def failed_attempts(bench: Bench[Settings], reason: str) -> float:
+    return bench.metrics.value("failed_attempts", destination="storage", reason=reason)
+
+
+async def test_rows_reach_the_container_once_with_their_envelope(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    bench = make_bench(tmp_path, azurite, desired(container_name))
+    for first in range(0, 60, 10):
+        assert feed(bench, numbered(first, 10)) == "handled"
+    await drain(bench)
+    container = azurite.container(container_name)
+    blobs = stored_blobs(container)
+    assert stored_rows(container) == list(range(60))
+    assert_chain_is_whole(blobs)
+    assert {(blob.meta.policy, blob.meta.model, blob.name.site) for blob in blobs} == {(POLICY, MODEL.digest, "site")}
+    assert list(blobs[0].rows[0])[:4] == ["policy", "site", "model", "device"]
+    assert bench.metrics.value("stored_rows", lane="readings", destination="storage") == 60
+
+
+async def test_rows_lie_in_the_hour_of_their_own_time(tmp_path: Path, azurite: Azurite, container_name: str) -> None:
+    bench = make_bench(tmp_path, azurite, desired(container_name))
+    times = [START_MICROS / 1e6, START_MICROS / 1e6 - 3600, None, "soon", "2099-01-01T00:00:00Z"]
+    feed(bench, readings(row(i, t=t) for i, t in enumerate(times)))
+    await drain(bench)
+    blobs = stored_blobs(azurite.container(container_name))
+    by_folder = {blob.name.folder: [stored["i"] for stored in blob.rows] for blob in blobs}
+    assert by_folder == {
+        "date=2026-11-18/hour=11": [0],
+        "date=2026-11-18/hour=10": [1],
+        "date=unknown/hour=unknown": [2, 3, 4],
+    }
+
+
+async def test_a_batch_never_mixes_policies_or_models(tmp_path: Path, azurite: Azurite, container_name: str) -> None:
+    bench = make_bench(tmp_path, azurite, desired(container_name))
+    feed(bench, readings([row(0)]))
+    feed(bench, readings([row(1)], policy="other"))
+    feed(bench, readings([row(2)], model=None))
+    await drain(bench)
+    found = {(blob.meta.policy, blob.meta.model) for blob in stored_blobs(azurite.container(container_name))}
+    assert found == {(POLICY, MODEL.digest), ("other", MODEL.digest), (POLICY, None)}
+
+
+@pytest.mark.parametrize("mode", ["refuse", "hang", "lose_response"])
+async def test_an_outage_delays_and_neither_loses_nor_doubles(
+    tmp_path: Path, azurite: Azurite, container_name: str, mode: str
+) -> None:
+    with run_proxy(azurite.port) as proxy:
+        settings = desired(container_name, batch_max_rows=10, attempt_base_secs=0.3)
+        bench = make_bench(tmp_path, azurite, settings, port=proxy.port)
+        async with working(bench):
+            feed(bench, numbered(0, 10))
+            await until(lambda: is_drained(bench))
+            proxy.set_mode(mode)  # type: ignore[arg-type]  # parametrized with its values
+            for first in range(10, 50, 10):
+                feed(bench, numbered(first, 10))
+            await until(lambda: failed_attempts(bench, "storage_unreachable") >= 2)
+            assert "storage_unreachable" in bench.health.reasons()
+            proxy.set_mode("pass")
+            await until(lambda: is_drained(bench))
+            assert "storage_unreachable" not in bench.health.reasons()
+        if mode == "lose_response":
+            assert proxy.lost > 0
+            assert bench.metrics.value("found_batches", lane="readings", destination="storage") >= 1
+    container = azurite.container(container_name)
+    assert stored_rows(container) == list(range(50))
+    assert_chain_is_whole(stored_blobs(container))
+
+
+async def test_a_port_where_nobody_listens_is_an_outage_too(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    bench = make_bench(tmp_path, azurite, desired(container_name), port=9)
+    feed(bench, numbered(0, 3))
+    async with working(bench):
+        await until(lambda: "storage_unreachable" in bench.health.reasons())
+        mount_secret(tmp_path, azurite.connection_string())
+        await until(lambda: is_drained(bench))
+    assert stored_rows(azurite.container(container_name)) == [0, 1, 2]
+
+
+async def test_a_wrong_credential_holds_until_the_file_has_the_right_one(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    settings = desired(container_name, retry_max_secs=3600)
+    bench = make_bench(tmp_path, azurite, settings)
+    mount_secret(tmp_path, azurite.connection_string(key="d3Jvbmc="))
+    feed(bench, numbered(0, 3))
+    async with working(bench):
+        await until(lambda: "auth_refused" in bench.health.reasons())
+        mount_secret(tmp_path, "no connection string")
+        await until(lambda: "credential_missing" in bench.health.reasons())
+        assert "auth_refused" not in bench.health.reasons()
+        mount_secret(tmp_path, azurite.connection_string())
+        await until(lambda: is_drained(bench))
+        assert not bench.health.reasons().keys() & {"auth_refused", "credential_missing"}
+    assert stored_rows(azurite.container(container_name)) == [0, 1, 2]
+
+
+async def test_no_secret_is_in_any_report(tmp_path: Path, azurite: Azurite, container_name: str) -> None:
+    bench = make_bench(tmp_path, azurite, desired(container_name))
+    mount_secret(tmp_path, azurite.connection_string(key="hush5"))
+    feed(bench, numbered(0, 1))
+    async with working(bench):
+        await until(lambda: failed_attempts(bench, "credential_missing") > 0)
+    assert "hush" not in repr((bench.health.reasons(), bench.module.status(), bench.metrics.exposition()))
+
+
+async def test_a_name_that_is_taken_starts_a_new_spool_id_and_goes_on(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    bench = make_bench(tmp_path, azurite, desired(container_name, batch_max_rows=1))
+    bench.method("pause")
+    for i in range(3):
+        feed(bench, readings([row(i)]))
+    async with working(bench):
+        await until(lambda: bench.metrics.value("cut_batches", lane="readings") == 3)
+        names = [name for (name,) in bench.engine.store.db.execute("SELECT name FROM uploader_deliveries")]
+        container = azurite.container(container_name)
+        container.create_container()
+        container.upload_blob(names[1], b"of another writer", content_settings=ContentSettings())
+        bench.method("resume")
+        await until(lambda: is_drained(bench))
+    assert container.download_blob(names[1]).readall() == b"of another writer"
+    container.delete_blob(names[1])
+    blobs = stored_blobs(container)
+    assert sorted(r["i"] for blob in blobs for r in blob.rows) == [0, 1, 2]  # type: ignore[type-var]
+    assert len({blob.meta.spool for blob in blobs}) == 2
+    assert_chain_is_whole(blobs)
+
+
+async def test_one_destination_offline_holds_up_nothing_else(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    with run_proxy(azurite.port) as proxy:
+        proxy.set_mode("hang")
+        (tmp_path / "other").write_text(azurite.connection_string(proxy.port))
+        settings = desired(container_name, attempt_base_secs=600)
+        storage: dict[str, object] = settings["destinations"][0]  # type: ignore[index]
+        slow = {**storage, "name": "slow", "connection_string_file": "other", "container": f"{container_name}-2"}
+        settings["destinations"] = [storage, {**slow, "lanes": ["readings"]}]
+        bench = make_bench(tmp_path, azurite, settings)
+        async with working(bench):
+            for first in range(0, 30, 10):
+                feed(bench, numbered(first, 10))
+            feed(bench, rejected(), "rejected")
+            await until(lambda: bench.metrics.value("stored_rows", lane="readings", destination="storage") == 30)
+            await until(lambda: bench.metrics.value("stored_rows", lane="rejected", destination="local") == 1)
+            owed = bench.module.status()["backlog"]
+            assert {(line["destination"], line["rows"]) for line in owed} == {("slow", 30)}  # type: ignore[attr-defined]
+            proxy.set_mode("pass")
+            await until(lambda: is_drained(bench))
+    assert stored_rows(azurite.container(f"{container_name}-2")) == list(range(30))
+    assert stored_rows(azurite.container(container_name)) == list(range(30))
+
+
+async def test_rejected_lies_in_the_state_folder(tmp_path: Path, azurite: Azurite, container_name: str) -> None:
+    bench = make_bench(tmp_path, azurite, desired(container_name))
+    feed(bench, rejected(), "rejected")
+    feed(bench, b"{ broken", "readings", message_id="m1")
+    await drain(bench)
+    rows = rows_in_folder(tmp_path)
+    assert [(stored["reason"], stored["site"]) for stored in rows] == [("not_json", "site"), ("not_json", "site")]
+    assert sorted(b64decode(str(stored["body_b64"])) for stored in rows) == [b"not json", b"{ broken"]
+    assert not azurite.container(container_name).exists()
+
+
+async def test_flush_cuts_at_once_and_pause_stops_sending_also_after_a_restart(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    bench = make_bench(tmp_path, azurite, desired(container_name, batch_max_age_secs=86_400))
+    assert bench.method("pause") == (200, {"paused": True})
+    feed(bench, numbered(0, 5))
+    assert bench.method("flush") == (200, {"open_batches": 1})
+    async with working(bench):
+        await until(lambda: bench.metrics.value("cut_batches", lane="readings") == 1)
+    bench.restart()
+    assert bench.module.status()["paused"] is True
+    async with working(bench):
+        feed(bench, numbered(5, 5))
+        bench.method("flush")
+        await until(lambda: bench.metrics.value("cut_batches", lane="readings") == 1)
+        assert not azurite.container(container_name).exists()
+        bench.method("resume")
+        await until(lambda: is_drained(bench))
+    assert stored_rows(azurite.container(container_name)) == list(range(10))
+
+
+async def test_a_full_spool_acknowledges_nothing_and_recovers(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    limit = 1024 * 1024
+    bench = make_bench(tmp_path, azurite, desired(container_name, spool_max_bytes=limit, batch_max_age_secs=86_400))
+    accepted = 0
+    while feed(bench, numbered(accepted, 100)) == "handled":
+        accepted += 100
+        assert bench.module.status()["spool_used_bytes"] <= limit  # type: ignore[operator]
+    assert accepted > 0
+    async with working(bench):
+        await until(lambda: feed(bench, numbered(accepted, 100)) == "handled")
+        bench.method("flush")
+        await until(lambda: is_drained(bench))
+    assert stored_rows(azurite.container(container_name)) == list(range(accepted + 100))
+
+
+async def test_rows_of_a_lane_without_a_destination_wait_for_one(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    settings = desired(container_name)
+    bench = make_bench(tmp_path, azurite, {**settings, "destinations": []})
+    assert "readings" in bench.health.reasons()["no_destination"]
+    async with working(bench):
+        feed(bench, numbered(0, 5))
+        await until(lambda: bench.module.status()["backlog"] != [])
+        assert bench.set_settings(settings).outcome == "accepted"
+        await until(lambda: is_drained(bench))
+    assert "no_destination" not in bench.health.reasons()
+    assert stored_rows(azurite.container(container_name)) == list(range(5))
+
+
+async def test_batches_of_a_destination_that_is_no_longer_named_wait_for_it(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    settings = desired(container_name)
+    bench = make_bench(tmp_path, azurite, settings)
+    bench.method("pause")
+    async with working(bench):
+        feed(bench, numbered(0, 5))
+        await until(lambda: bench.metrics.value("cut_batches", lane="readings") == 1)
+        bench.set_settings({**settings, "destinations": []})
+        bench.method("resume")
+        named = {line["name"]: line["reason"] for line in bench.module.status()["destinations"]}  # type: ignore[attr-defined]
+        assert named == {"local": None, "storage": "destination_unknown"}
+        bench.set_settings(settings)
+        await until(lambda: is_drained(bench))
+    assert stored_rows(azurite.container(container_name)) == list(range(5))
+
+
+def test_an_hour_is_an_hour() -> None:
+    assert START_MICROS % HOUR_MICROS + 60_000_000 < HOUR_MICROS, "the rows of a test must not cross an hour"
