@@ -1,0 +1,46 @@
+"""A loopback address of the runtime's own, so that several runtimes can all use the SDK's fixed port."""
+
+import errno
+import random
+import socket
+
+from simulator.runtime.config import RuntimeFailed
+
+_ATTEMPTS = 200
+
+
+def listen_on(address: str, port: int) -> socket.socket:
+    """Raises RuntimeFailed, with one line that says what to do, when the address is taken or not ours."""
+    try:
+        return _bound(address, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            why = "is taken; stop what listens there or choose another address"
+        else:
+            why = f"cannot be used ({error.strerror}); choose an address in 127.0.0.0/8"
+        raise RuntimeFailed(f"{address}:{port} {why}") from None
+
+
+def listen_anywhere(port: int) -> tuple[str, socket.socket]:
+    """A random free address in 127.0.0.0/8 and the socket that listens there."""
+    for _ in range(_ATTEMPTS):
+        # Not 127.0.0.x: others use those by hand.
+        address = f"127.{random.randint(16, 254)}.{random.randint(0, 254)}.{random.randint(1, 254)}"
+        try:
+            return address, _bound(address, port)
+        except OSError:
+            continue
+    raise RuntimeFailed(f"no address in 127.0.0.0/8 is free on port {port}; only Linux has them all on loopback")
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.listen(256)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
