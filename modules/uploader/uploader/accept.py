@@ -92,8 +92,10 @@ _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 def portions_of(lane: Lane, body: bytes, *, now_micros: int) -> list[Portion]:
     """The message, apart by hour folder. Raises Unreadable when it is no message of this lane."""
     try:
+        if not body.isascii():
+            body.decode()  # the decoder does not look into the texts that it passes over
         found = _REJECTED_TIMES.decode(body) if lane == "rejected" else _TIMES.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         # The contract's decoder finds the words for what is wrong; when nothing is, only a time was unusual.
         _complain(lane, body)
         return _apart(lane, body, now_micros)
@@ -137,7 +139,7 @@ def _apart(lane: Lane, body: bytes, now_micros: int) -> list[Portion]:
         folders: dict[str, list[msgspec.Raw]] = {}
         for raw in message.rows:
             folders.setdefault(_folder_of_row(lane, raw, now_micros), []).append(raw)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise Unreadable("bad_shape", str(error)) from None
     encode = msgspec.json.encode
     return [

@@ -16,7 +16,6 @@ from uploader.sender import Sender, limits_of
 from uploader.settings import AzureBlob, Destination, Settings, check, effective_destinations, names_by_lane
 from uploader.spool import SCHEMA, Spool, unused_destinations
 from uploader.store import Store
-from uploader.threads import Bell
 
 # What a message needs beside its bytes: pages, index entries, its identity, a copy of it should it be rejected.
 _ROOM_FACTOR = 2
@@ -35,7 +34,6 @@ class Uploader(Module[Settings]):
 
     def __init__(self) -> None:
         self._sender: Sender | None = None
-        self._opened: Bell | None = None
         self._ticks = 0
 
     def open(self, db: sqlite3.Connection, settings: Settings, context: Context) -> None:
@@ -45,8 +43,6 @@ class Uploader(Module[Settings]):
         self._spool = Spool(db)
         self._report_routing()
         self._sender = Sender(context, self._spool, settings, self._make_store)
-        if self._opened is not None:
-            self._opened.ring()
 
     def configure(self, settings: Settings) -> None:
         check(settings)
@@ -100,6 +96,7 @@ class Uploader(Module[Settings]):
         }
 
     def status(self) -> Mapping[str, object]:
+        """Lists have the worst first: a report that is too long loses their tails."""
         backlog = self._spool.backlog()
         standings = self._running_sender.standings()
         destinations: list[dict[str, object]] = [
@@ -109,7 +106,7 @@ class Uploader(Module[Settings]):
                 "detail": standing.detail or None,
                 "last_success": format_timestamp(standing.last_success) if standing.last_success else None,
             }
-            for name, standing in standings.items()
+            for name, standing in sorted(standings.items(), key=lambda item: -item[1].failures)
         ]
         destinations.extend(
             {"name": name, "reason": "destination_unknown", "detail": None, "last_success": None}
@@ -129,16 +126,13 @@ class Uploader(Module[Settings]):
                     "batches": line.batches,
                     "oldest": format_timestamp(line.oldest),
                 }
-                for line in backlog
+                for line in sorted(backlog, key=lambda line: line.oldest)
             ],
         }
 
     async def background(self) -> None:
-        """Wait for the first settings, then send until cancelled."""
-        self._opened = Bell()
-        while self._sender is None:
-            await self._opened.wait(1.0)
-        await self._sender.run()
+        """Send until cancelled; edge_module starts it when the module is open."""
+        await self._running_sender.run()
 
     @property
     def _running_sender(self) -> Sender:
