@@ -1,3 +1,4 @@
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,3 +27,11 @@ async def echo(hub: ScriptedHub, pki: tuple[Path, Path], tmp_path: Path) -> Asyn
     process = EchoProcess(state_dir, hub_port=hub.port, ca_file=pki[0])
     yield process
     await process.kill()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar
 
@@ -44,6 +45,9 @@ class Echo(Module[EchoSettings]):
         tx.db.execute("UPDATE echo_count SET total = ?", (self.total,))
         if message.body == b"poison":
             raise Poison("not_json", "this is poison")
+        if message.body == b"hang":
+            self.context.log.info("hanging")
+            time.sleep(60)
         if message.body == b"bug":
             raise ZeroDivisionError("a bug")
         for copy in range(self.settings.copies):

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+import urllib.request
 from base64 import b64encode
 from pathlib import Path
 
@@ -48,6 +49,12 @@ class EchoProcess:
 
     def log(self) -> str:
         return self.log_file.read_text() if self.log_file.exists() else ""
+
+    def get(self, path: str) -> str:
+        """Ask the newest process's health server."""
+        port = self.log().rsplit("http_port=", 1)[1].split()[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+            return str(response.read().decode())
 
     def send(self, number: signal.Signals) -> None:
         assert self.process is not None

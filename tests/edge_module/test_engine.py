@@ -51,3 +51,124 @@ def test_a_full_disk_holds_the_message_and_recovers_by_itself(bench: Bench[EchoS
     assert (done.how, len(done.emitted)) == ("handled", 1)
     assert bench.health.reasons() == {}
     assert bench.method("total") == (200, {"total": 1})
+
+
+def test_a_disk_that_is_really_full_holds_input_until_there_is_room(bench: Bench[EchoSettings]) -> None:
+    db = bench.engine.store.db
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    db.execute(f"PRAGMA max_page_count = {pages}")
+    held = bench.feed(b"x" * 100_000, message_id="1")
+    assert (held.how, held.reason) == ("held", "disk_full")
+    assert bench.method("total") == (200, {"total": 0})
+    db.execute("PRAGMA max_page_count = 1000000")
+    assert bench.feed(b"x" * 100_000, message_id="1").how == "handled"
+    assert bench.health.reasons() == {}
+
+
+def test_the_same_id_with_another_body_is_another_message_and_is_counted(bench: Bench[EchoSettings]) -> None:
+    assert bench.feed(b"a", message_id="1").how == "handled"
+    assert bench.feed(b"b", message_id="1").how == "handled"
+    assert bench.feed(b"a", message_id="1").how == "repeat"
+    assert bench.metrics.value("identity_reused_messages") == 1
+
+
+def test_without_an_id_the_bytes_identify_a_message_only_when_they_carry_a_timestamp(
+    bench: Bench[EchoSettings],
+) -> None:
+    assert [bench.feed(b'{"t": 1}').how for _ in range(2)] == ["handled", "repeat"]
+    assert [bench.feed(b"{}").how for _ in range(2)] == ["handled", "handled"]
+    assert bench.metrics.value("identity_none_messages") == 2
+
+
+def test_a_full_outbox_holds_input_until_it_shrinks(tmp_path: Path) -> None:
+    bench = Bench(Echo, tmp_path, outbox_limit_bytes=100)
+    while (result := bench.feed(b"x" * 50, message_id=str(len(bench.kept)))).how == "handled":
+        pass
+    assert (result.how, result.reason) == ("held", "outbox_full")
+    bench.acknowledge_published()
+    assert bench.feed(b"x" * 50, message_id="again").how == "handled"
+
+
+def test_a_failing_module_is_tried_three_times_and_then_the_bytes_are_rejected(bench: Bench[EchoSettings]) -> None:
+    result = bench.feed(b"bug", message_id="1")
+    assert (result.how, result.reason) == ("rejected", "internal_error")
+    (part,) = decode(Rejected, result.emitted[0].body).rows
+    assert (part.body, part.detail) == (b"bug", "ZeroDivisionError: a bug")
+    assert bench.method("total") == (200, {"total": 0})
+    assert bench.feed(b"bug", message_id="1").how == "repeat"
+
+
+def test_an_input_that_the_module_does_not_have_is_rejected(bench: Bench[EchoSettings]) -> None:
+    assert bench.feed(b"x", input="other", message_id="1").reason == "wrong_input"
+
+
+def test_a_large_poison_travels_in_parts_that_join_to_the_original_bytes(bench: Bench[EchoSettings]) -> None:
+    body = b"poison" * 60_000
+    result = bench.feed(body, input="other", message_id="1")
+    parts = [part for message in result.emitted for part in decode(Rejected, message.body).rows]
+    assert len(parts) == 3
+    assert b"".join(part.body for part in parts) == body
+
+
+def test_settings_that_are_refused_leave_the_old_ones_also_after_a_restart(tmp_path: Path) -> None:
+    bench = Bench(Echo, tmp_path, settings={"copies": 3})
+    assert bench.set_settings({"copies": 99}).path == "$.copies"
+    assert bench.set_settings({"copies": 1, "forbidden": "no"}).path == "$.forbidden"
+    bench.restart()
+    assert len(bench.feed(b"a", message_id="1").emitted) == 3
+
+
+def test_a_module_refused_its_first_settings_starts_with_the_defaults(tmp_path: Path) -> None:
+    bench = Bench(Echo, tmp_path, settings={"copies": "many"})
+    assert bench.started_with is not None
+    assert bench.started_with.outcome == "refused"
+    assert len(bench.feed(b"a", message_id="1").emitted) == 1
+
+
+def test_after_a_reboot_everything_still_kept_is_unsent_again(bench: Bench[EchoSettings]) -> None:
+    bench.feed(b"a", message_id="1")
+    bench.acknowledge_published()
+    bench.tick()
+    bench.restart()
+    assert bench.engine.store.outbox.unsent_rows == 0
+    bench.restart(reboot=True)
+    assert bench.engine.store.outbox.unsent_rows == 1
+    assert bench.engine.store.outbox.unsent(0, rows=9, size=9)[0].n == 1
+
+
+def test_published_messages_are_kept_for_two_minutes_and_then_deleted(bench: Bench[EchoSettings]) -> None:
+    bench.feed(b"a", message_id="1")
+    bench.acknowledge_published()
+    bench.tick()
+    bench.tick(118)
+    assert len(bench.kept) == 1
+    bench.tick(3)
+    assert bench.kept == []
+    assert bench.feed(b"b", message_id="2").emitted[0].n == 2
+
+
+def test_a_method_answers_with_its_status(bench: Bench[EchoSettings]) -> None:
+    assert bench.method("fail", 7) == (418, {"error": "told to fail with 7"})
+    assert bench.method("unknown")[0] == 404
+
+
+def test_holes_in_a_peers_numbers_are_losses_until_they_are_found(bench: Bench[EchoSettings]) -> None:
+    def feed(number: int, epoch: str = "e1") -> None:
+        properties = {"epoch": epoch, "n": str(number), "output": "scores"}
+        bench.feed(b"x", module="scorer", message_id=f"{epoch}-{number}", properties=properties)
+
+    peers = bench.engine.store.peers
+    feed(10)  # this store is younger than the sender
+    feed(11)
+    assert peers.losses() == []
+    feed(14)
+    (loss,) = peers.losses()
+    assert (loss.first, loss.last, loss.missing) == (12, 13, 2)
+    feed(12)
+    assert peers.losses()[0].missing == 1
+    feed(13)
+    assert peers.losses() == []
+    feed(2, "e2")  # a new store of the sender begins at 1
+    assert [(lost.epoch, lost.first, lost.last) for lost in peers.losses()] == [("e2", 1, 1)]
+    assert bench.metrics.value("lost_messages") == 3
+    assert "sequence_gap" in bench.health.reasons()

@@ -208,6 +208,9 @@ class Host:
             self._alive_at = self._clock.monotonic()
             self._metrics.gauge("outbox_messages", self._store.outbox.unsent_rows)
             self._metrics.gauge("outbox_bytes", self._store.outbox.unsent_bytes)
+            messages, size = self._pump.waiting
+            self._metrics.gauge("waiting_messages", messages)
+            self._metrics.gauge("waiting_bytes", size)
             self._metrics.gauge("health_reasons", len(self._health.reasons()))
 
     async def _background(self) -> None:
@@ -222,7 +225,8 @@ class Host:
             async with asyncio.timeout(_DRAIN_SECS):
                 if self._hub.connection is not None and self._hub.connection.is_open:
                     await self._publisher.drained()
-                await self._worker.run(self._engine.finish)
+                if pump.done():  # else the worker is busy with what is abandoned
+                    await self._worker.run(self._engine.finish)
         self._hub.close()
         self._worker.close()
 

@@ -85,6 +85,7 @@ class HubClient:
         self._metrics = metrics
         self._log = log
         self._tls: ssl.SSLContext | None = None
+        self._is_taking_over = False
         self.connection: Connection | None = None
 
     async def run(self) -> None:
@@ -164,7 +165,7 @@ class HubClient:
 
     def _ended(self, connection: Connection, why: str) -> None:
         self._listener.detached(connection)
-        if connection is self.connection:
+        if connection is self.connection and not self._is_taking_over:
             self._log.warning("connection lost", extra={"fields": {"why": why}})
 
     def _failed(self, reason: str, error: Exception) -> None:
@@ -190,10 +191,12 @@ class HubClient:
             await asyncio.wait([old.closed], timeout=backoff.next_secs())
 
     async def _take_over(self, old: Connection) -> bool:
+        self._is_taking_over = True
         try:
             if not await self._try_connect(takes_over=True):
                 return False
         finally:
+            self._is_taking_over = False
             self._listener.resume()
         await asyncio.wait([old.closed], timeout=self._clock.scaled(_OLD_CLOSES_SECS))
         old.close("replaced")
