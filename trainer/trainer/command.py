@@ -150,14 +150,13 @@ def _verdict(out: Console, trained: Trained, series: list[Series], events: list[
 
     unseen = sum(len(one.times) for one in series) > manifest.training.rows
     result = over(trained.trained_rows if unseen else (0,) * len(series))
-    table = Table(title="labelled faults" + (" after the training part" if unseen else ", in the training data"))
-    table.title_justify = "left"
+    table = Table()
     table.add_column("kind")
     table.add_column("found", justify="right")
     table.add_column("labelled", justify="right")
     for kind, (found, labelled) in result.kinds.items():
         table.add_row(kind, str(found), str(labelled))
-    out.print()
+    out.print("\nlabelled faults " + ("after the training part" if unseen else "in the training data"), highlight=False)
     out.print(table)
     out.print(
         f"found {result.found} of {result.labelled} labelled events; {result.false_episodes} false episodes "
