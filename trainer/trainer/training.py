@@ -125,9 +125,7 @@ def train(
         series_pointer=columns.series,
         max_gap_secs=max_gap_secs,
         window=Window(config.window, config.stride),
-        model=ModelFile(
-            meaning="greater of T² and SPE, each as a multiple of its 99 % limit; contributions are shares"
-        ),
+        model=ModelFile(meaning=MEANING),
         threshold=Threshold(limit, rule(held_out, config.false_alarm_rate)),
         training=_fingerprint(series, trained_rows),
         files={path: sha256_digest(content) for path, content in contents.items()},
