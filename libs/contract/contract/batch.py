@@ -38,6 +38,7 @@ SPLICED_KEYS: Final = ("policy", "site", "model")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SITE_LIMIT_CHARS = 200  # a file name may have 255 bytes on most file systems
 _GZIP_WBITS = 31
+_QUOTE = ord('"')
 _NAME = re.compile(
     r"(?P<lane>[a-z]+)/site=(?P<site>[^/]*)/date=(?P<date>\d{4}-\d\d-\d\d|unknown)/hour=(?P<hour>\d\d|unknown)"
     r"/(?P<spool>[0-9a-f]+)-(?P<batch_no>[1-9]\d*)-(?P<digest>[0-9a-f]{16})\.(?P<format>[a-z]+(?:\.[a-z]+)?)"
@@ -162,7 +163,8 @@ def stored_lines(prefix: bytes, rows: Iterable[msgspec.Raw]) -> bytes:
         if b"\n" in row or b"\r" in row:
             # Inside a JSON text line breaks stand between tokens only: a string would have to escape them.
             row = row.replace(b"\n", b" ").replace(b"\r", b" ")
-        if row[1:-1].strip():
+        # A quote right after the brace is the first key's; only an object without keys takes no comma.
+        if row[1] == _QUOTE or row[1:-1].strip():
             lines.append(prefix + row[1:])
         else:
             lines.append(prefix[:-1] + b"}")

@@ -11,7 +11,7 @@ Promises
 
 Tables (all within the caller's transaction; this class never commits)
   uploader_open        one line per group that has records: its size, and since when the oldest waits
-  uploader_records     the records of open groups
+  uploader_records     the records of open groups; `bytes` is what their rows will take in storage, uncompressed
   uploader_batches     what was cut; `uploader_bodies` keeps the compressed bytes apart, so that sums do not read them
   uploader_deliveries  one line per batch and destination that has not confirmed it
   uploader_sequences   per lane and destination: spool id, last number, last digest
@@ -133,15 +133,17 @@ class Spool:
         """Keep these rows; whether a batch is due by rows or bytes. Only ages follow from `now` (microseconds)."""
         is_full = False
         for group, rows, body in portions:
+            # As they will be stored: every row gets the envelope in front.
+            size = len(body) + rows * len(group.prefix())
             open_id, all_rows, all_bytes = self._db.execute(
                 "INSERT INTO uploader_open (lane, folder, site, policy, model, rows, bytes, opened)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
                 " SET rows = rows + excluded.rows, bytes = bytes + excluded.bytes RETURNING open_id, rows, bytes",
-                (*group, rows, len(body), now),
+                (*group, rows, size, now),
             ).fetchone()
             self._db.execute(
                 "INSERT INTO uploader_records (open_id, rows, bytes, received, body) VALUES (?, ?, ?, ?, ?)",
-                (open_id, rows, len(body), now, body),
+                (open_id, rows, size, now, body),
             )
             is_full = is_full or all_rows >= limits.max_rows or all_bytes >= limits.max_bytes
         return is_full
