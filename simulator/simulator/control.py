@@ -57,12 +57,17 @@ class Control:
         answer = await self._call("PUT", f"/devices/{quote(device, safe='')}", body)
         return str(answer["authentication"]["symmetricKey"]["primaryKey"])
 
+    async def module_environment(self, module: str) -> dict[str, str]:
+        """The IOTEDGE_* variables of the module's process."""
+        return cast(dict[str, str], await self._call("GET", f"/edgeweir/modules/{quote(module, safe='')}/environment"))
+
     async def stats(self) -> dict[str, Any]:
         return cast(dict[str, Any], await self._call("GET", "/edgeweir/stats"))
 
     async def _call(self, verb: str, path: str, body: object = None, timeout_secs: float = _CALL_SECS) -> Any:
         timeout = aiohttp.ClientTimeout(total=timeout_secs)
-        connector = aiohttp.UnixConnector(path=str(self._socket))
+        # The runtime's run folder is a link to a short path, because a socket's path may hold 107 bytes only.
+        connector = aiohttp.UnixConnector(path=str(self._socket.resolve()))
         url = f"http://edge{path}?api-version={API_VERSION}"
         try:
             async with (

@@ -129,7 +129,7 @@ class Device:
         messages: Iterable[Message],
         *,
         pause_secs: float = 0.0,
-        progress: Callable[[int], None] = lambda rows: None,
+        progress: Callable[[Message], None] = lambda message: None,
     ) -> None:
         """Send in order. A message is due `pause_secs` after the one before was due, whatever sending took."""
         clock = asyncio.get_running_loop().time
@@ -139,7 +139,7 @@ class Device:
             # After an outage the backlog is not sent in one burst of catching up beyond one pause.
             due = max(due, clock() - pause_secs) + pause_secs
             await self.send(message)
-            progress(len(message.texts))
+            progress(message)
 
 
 def _sdk_message(message: Message) -> SdkMessage:

@@ -22,6 +22,9 @@ from contract.bundle_zip import files_from_zip
 from simulator.errors import UserError
 
 
+_LOCK = "supervisor.lock"
+
+
 class StateFolder:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -39,8 +42,8 @@ class StateFolder:
         return self.path / "azurite"
 
     @property
-    def edge(self) -> Path:
-        return self.path / "edge"
+    def info(self) -> Path:
+        return self.path / "edge.json"
 
     @property
     def manifest(self) -> Path:
@@ -52,12 +55,16 @@ class StateFolder:
     def etc(self, module: str) -> Path:
         return self.path / "modules" / module / "etc"
 
+    def is_ours(self) -> bool:
+        """True for an empty folder, or one in which an edge has run: what is in it may be taken away."""
+        return self.path.is_dir() and ((self.path / _LOCK).exists() or not any(self.path.iterdir()))
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Held by the one edge that runs here. Raises UserError when another does."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / "lock").open("a+")
+            file = (self.path / _LOCK).open("a+")
         except OSError as error:
             raise UserError(f"{self.path}: cannot be used as state folder: {error.strerror}") from None
         with file:

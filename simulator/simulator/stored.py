@@ -10,7 +10,7 @@ from typing import Any
 
 from azure.storage.blob import ContainerClient
 
-from contract.batch import parse_blob_name
+from contract.batch import parse_blob_name, parse_metadata
 from contract.lanes import Lane
 
 API_VERSION = "2019-07-07"
@@ -55,11 +55,33 @@ def list_blobs(connection_string: str, container: str) -> list[str]:
         return sorted(client.list_blob_names()) if client.exists() else []
 
 
-def read_container(connection_string: str, container: str, into: Storage) -> None:
+@dataclass(frozen=True)
+class Listed:
+    """A blob as the listing shows it."""
+
+    name: str
+    rows: int
+
+
+def list_rows(connection_string: str, container: str) -> list[Listed]:
+    """Every blob with the number of rows that its metadata gives; [] while the container does not exist."""
     with _client(connection_string, container) as client:
-        if client.exists():
-            for name in sorted(client.list_blob_names()):
-                into.add(name, client.download_blob(name).readall())
+        if not client.exists():
+            return []
+        return [
+            Listed(str(blob.name), parse_metadata(blob.metadata or {}).rows)
+            for blob in client.list_blobs(include=["metadata"])
+        ]
+
+
+def read_blobs(connection_string: str, container: str, names: Iterable[str], into: Storage) -> None:
+    with _client(connection_string, container) as client:
+        for name in names:
+            into.add(name, client.download_blob(name).readall())
+
+
+def read_container(connection_string: str, container: str, into: Storage) -> None:
+    read_blobs(connection_string, container, list_blobs(connection_string, container), into)
 
 
 def read_folder(folder: Path, into: Storage) -> None:

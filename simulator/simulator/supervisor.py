@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from simulator.errors import UserError
 from simulator.logbook import Logbook
 from simulator.manifest import ModuleSpec, RestartPolicy
-from simulator.process import STOP_GRACE_SECS, Child
+from simulator.process import STOP_GRACE_SECS, Child, LineSink
 
 COOL_OFF_UNIT_SECS = 10.0
 COOL_OFF_LIMIT_SECS = 300.0
@@ -36,7 +36,7 @@ def restarts_after(policy: RestartPolicy, exit_code: int) -> bool:
 class _Keeper:
     """One module's life: start, wait for its end, decide, cool off, start again."""
 
-    def __init__(self, spec: ModuleSpec, environment_of: EnvironmentOf, logbook: Logbook, time_scale: float) -> None:
+    def __init__(self, spec: ModuleSpec, environment_of: EnvironmentOf, note: LineSink, time_scale: float) -> None:
         self.spec = spec
         self.child: Child | None = None
         self.starts = 0
@@ -45,7 +45,7 @@ class _Keeper:
         self.starting = asyncio.Lock()
         self._restarts = 0
         self._environment_of = environment_of
-        self._note = logbook.sink(spec.name)
+        self._note = note
         self._time_scale = time_scale
 
     async def run(self) -> None:
@@ -77,13 +77,29 @@ class Supervisor:
         self._time_scale = time_scale
         self._grace_secs = grace_secs
         self._keepers: dict[str, _Keeper] = {}
+        self._observers: dict[str, LineSink] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self, specs: Sequence[ModuleSpec], environment_of: EnvironmentOf) -> None:
         """Start what should run, in start-up order; those with equal numbers together. Raises UserError."""
         for spec in sorted(specs, key=lambda spec: (spec.startup_order, spec.name)):
             if spec.status == "running":
-                await self._start_one(_Keeper(spec, environment_of, self._logbook, self._time_scale))
+                note = self._sink(spec.name)
+                await self._start_one(_Keeper(spec, environment_of, note, self._time_scale))
+
+    def observe(self, name: str, observer: LineSink) -> None:
+        """Have the lines of a module, from its next line on."""
+        self._observers[name] = observer
+
+    def _sink(self, name: str) -> LineSink:
+        write = self._logbook.sink(name)
+
+        def take(line: str) -> None:
+            write(line)
+            if observer := self._observers.get(name):
+                observer(line)
+
+        return take
 
     async def _start_one(self, keeper: _Keeper) -> None:
         name = keeper.spec.name
@@ -116,8 +132,11 @@ class Supervisor:
         child.signal(number)
         return True
 
-    async def stop(self) -> dict[str, int]:
-        """SIGTERM to all, SIGKILL after the grace time. Returns the exit codes of those that were running."""
+    async def stop(self, *, last: Sequence[str] = ()) -> dict[str, int]:
+        """SIGTERM to all, SIGKILL after the grace time; those in `last` once the others are gone.
+
+        Returns the exit codes of those that were running.
+        """
         for name, task in self._tasks.items():
             async with self._keepers[name].starting:
                 task.cancel()
@@ -127,8 +146,11 @@ class Supervisor:
             for name, keeper in self._keepers.items()
             if keeper.child is not None and keeper.child.exit_code is None
         }
-        codes = await asyncio.gather(*(child.stop(grace_secs=self._grace_secs) for child in running.values()))
-        return dict(zip(running, codes, strict=True))
+        codes: dict[str, int] = {}
+        for group in ([name for name in running if name not in last], [name for name in last if name in running]):
+            ended = await asyncio.gather(*(running[name].stop(grace_secs=self._grace_secs) for name in group))
+            codes.update(zip(group, ended, strict=True))
+        return codes
 
     def _keeper(self, name: str) -> _Keeper:
         try:
