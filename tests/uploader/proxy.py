@@ -4,7 +4,7 @@ import contextlib
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 Mode = Literal["pass", "refuse", "hang", "lose_response"]
@@ -22,6 +22,8 @@ class Proxy:
         self.mode: Mode = "pass"
         self.connections = 0
         self.lost = 0
+        self.heads: list[str] = []
+        """Request line and headers of everything that went through, in order of arrival."""
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -57,7 +59,7 @@ class Proxy:
         with contextlib.suppress(OSError), socket.create_connection(self._upstream) as upstream:
             with self._lock:
                 self._sockets.add(upstream)
-            threading.Thread(target=_pump, args=(client, upstream), daemon=True).start()
+            threading.Thread(target=self._pump_requests, args=(client, upstream), daemon=True).start()
             if mode == "lose_response":
                 upstream.recv(1)
                 self.lost += 1
@@ -65,10 +67,19 @@ class Proxy:
             else:
                 _pump(upstream, client)
 
+    def _pump_requests(self, client: socket.socket, upstream: socket.socket) -> None:
+        def note(piece: bytes) -> None:
+            # The SDK sends a head by itself, before the body.
+            if b" HTTP/1.1\r\n" in piece:
+                self.heads.append(piece.partition(b"\r\n\r\n")[0].decode("latin-1"))
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
+        _pump(client, upstream, note)
+
+
+def _pump(source: socket.socket, target: socket.socket, note: Callable[[bytes], None] = lambda piece: None) -> None:
     with contextlib.suppress(OSError):
         while piece := source.recv(65536):
+            note(piece)
             target.sendall(piece)
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)

@@ -264,3 +264,28 @@ async def test_batches_of_a_destination_that_is_no_longer_named_wait_for_it(
 
 def test_an_hour_is_an_hour() -> None:
     assert START_MICROS % HOUR_MICROS + 60_000_000 < HOUR_MICROS, "the rows of a test must not cross an hour"
+
+
+async def test_what_is_sent_is_what_a_stack_hub_understands(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    with run_proxy(azurite.port) as proxy:
+        bench = make_bench(tmp_path, azurite, desired(container_name, batch_max_rows=5), port=proxy.port)
+        for first in range(0, 15, 5):
+            feed(bench, numbered(first, 5))
+        await drain(bench)
+        heads = [head.lower() for head in proxy.heads]
+    assert heads
+    assert all("x-ms-version: 2019-07-07" in head for head in heads)
+    newer = ("x-ms-tags", "x-ms-access-tier", "x-ms-encryption-scope", "x-ms-immutability", "x-ms-legal-hold")
+    assert not [head for head in heads if any(header in head for header in newer)]
+    made = [head for head in heads if head.startswith("put") and "restype=container" in head.splitlines()[0]]
+    assert len(made) == 1, "the container is made once"
+    put = [head for head in heads if head.startswith("put") and "x-ms-blob-type: blockblob" in head]
+    # One was refused, because the container was missing.
+    assert len(put) == 4
+    for head in put:
+        assert "if-none-match: *" in head
+        assert "x-ms-blob-content-md5: " in head
+        assert "x-ms-meta-previous_sha256: " in head
+        assert "comp=" not in head.splitlines()[0], "a single Put Blob"

@@ -20,7 +20,6 @@ from uploader.store import Store
 # What a message needs beside its bytes: pages, index entries, its identity, a copy of it should it be rejected.
 _ROOM_FACTOR = 2
 _ROOM_BYTES = 64 * 1024
-_GAUGES_EVERY_TICKS = 5
 _INPUT_LANES: dict[str, Lane] = {lane: lane for lane in LANES}
 
 
@@ -34,7 +33,6 @@ class Uploader(Module[Settings]):
 
     def __init__(self) -> None:
         self._sender: Sender | None = None
-        self._ticks = 0
 
     def open(self, db: sqlite3.Connection, settings: Settings, context: Context) -> None:
         check(settings)
@@ -43,6 +41,7 @@ class Uploader(Module[Settings]):
         self._spool = Spool(db)
         self._report_routing()
         self._sender = Sender(context, self._spool, settings, self._make_store)
+        self._measure()
 
     def configure(self, settings: Settings) -> None:
         check(settings)
@@ -73,16 +72,7 @@ class Uploader(Module[Settings]):
             self._keep(portions_of("rejected", encode(Rejected(tx.site, [part])), now_micros=now), tx)
 
     def tick(self, tx: Transaction) -> None:
-        self._ticks += 1
-        if self._ticks % _GAUGES_EVERY_TICKS == 1:
-            backlog = self._spool.backlog()
-            metrics = self._context.metrics
-            metrics.gauge("spool_used_bytes", self._spool.used_bytes())
-            metrics.gauge("backlog_rows", sum(line.rows for line in backlog))
-            metrics.gauge("backlog_bytes", sum(line.bytes for line in backlog))
-            oldest = min((line.oldest for line in backlog), default=None)
-            age = 0 if oldest is None else max(0, self._context.clock.now_micros() - oldest) / 1_000_000
-            metrics.gauge("backlog_oldest_age_secs", age)
+        self._measure()
 
     def rollback(self) -> None:
         self._running_sender.paused = self._spool.paused
@@ -165,6 +155,15 @@ class Uploader(Module[Settings]):
         if not paused:
             self._running_sender.wake(impatient=True)
         return {"paused": paused}
+
+    def _measure(self) -> None:
+        backlog, metrics = self._spool.backlog(), self._context.metrics
+        metrics.gauge("spool_used_bytes", self._spool.used_bytes())
+        metrics.gauge("backlog_rows", sum(line.rows for line in backlog))
+        metrics.gauge("backlog_bytes", sum(line.bytes for line in backlog))
+        oldest = min((line.oldest for line in backlog), default=None)
+        age = 0 if oldest is None else max(0, self._context.clock.now_micros() - oldest) / 1_000_000
+        metrics.gauge("backlog_oldest_age_secs", age)
 
     def _report_routing(self) -> None:
         lanes = names_by_lane(effective_destinations(self._settings))
