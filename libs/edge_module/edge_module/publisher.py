@@ -39,6 +39,7 @@ class Publisher:
         self._in_flight_bytes = 0
         self._acked: set[int] = set()
         self._tail = outbox.acked_upto
+        self._on_disk_upto = outbox.last_seq
         self._connection: Connection | None = None
         self._is_quiet = False
         self._spilled = asyncio.Event()
@@ -62,6 +63,8 @@ class Publisher:
         for message in messages:
             if message.seq == self._tail + 1 and self._has_room():
                 self._queue(message)
+            else:
+                self._on_disk_upto = max(self._on_disk_upto, message.seq)
         self._check_spilled()
         self._send()
 
@@ -105,7 +108,7 @@ class Publisher:
 
     def _check_spilled(self) -> None:
         """Wake the reader when something is on disk only, and memory is half empty."""
-        if self._outbox.last_seq > self._tail and len(self._waiting) < MEMORY_MESSAGES // 2:
+        if self._on_disk_upto > self._tail and len(self._waiting) < MEMORY_MESSAGES // 2:
             self._spilled.set()
         else:
             self._spilled.clear()

@@ -5,6 +5,7 @@ A bag is `key=value&…`, percent-encoded with no safe characters; decoding is p
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -83,7 +84,16 @@ def method_response_topic(status: int, request: str) -> str:
 
 
 def encode_bag(pairs: Iterable[tuple[str, str]]) -> str:
-    return "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in pairs)
+    return "&".join(f"{_encode_key(key)}={_encode(value)}" for key, value in pairs)
+
+
+def _encode(text: str) -> str:
+    # Ids and numbers need no encoding, and most values are one.
+    return text if text.isascii() and text.isalnum() else quote(text, safe="")
+
+
+_encode_key = lru_cache(1024)(_encode)
+_decode_key = lru_cache(1024)(unquote)
 
 
 def decode_bag(bag: str) -> dict[str, str | None]:
@@ -91,7 +101,7 @@ def decode_bag(bag: str) -> dict[str, str | None]:
     for pair in bag.split("&"):
         key, _, value = pair.partition("=")
         if key:
-            properties[unquote(key)] = unquote(value) or None
+            properties[_decode_key(key)] = unquote(value) or None
     return properties
 
 

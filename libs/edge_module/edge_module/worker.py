@@ -10,7 +10,9 @@ T = TypeVar("T")
 
 
 class Worker:
-    """Jobs run one after the other, in the order they were given. `after_job` is called on the loop after each."""
+    """Jobs run one after the other, in the order they were given. `after_job` is called on the loop after each, once
+    its waiter has had its turn: an acknowledgement goes out before what was emitted is published, as edgeHub sends its
+    next message only then."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="module")
@@ -22,7 +24,7 @@ class Worker:
             # A cancelled waiter does not stop the job: what it commits is picked up after a later one.
             return await loop.run_in_executor(self._executor, lambda: job(*args, **kwargs))
         finally:
-            self.after_job()
+            loop.call_soon(self.after_job)
 
     def close(self) -> None:
         """Take no more jobs; does not wait for the one in hand."""
