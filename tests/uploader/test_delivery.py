@@ -1,5 +1,6 @@
 """From an input message to a stored row, over a real Azurite: everything once, whatever the storage does."""
 
+import asyncio
 from base64 import b64decode
 from pathlib import Path
 
@@ -289,3 +290,25 @@ async def test_what_is_sent_is_what_a_stack_hub_understands(
         assert "x-ms-blob-content-md5: " in head
         assert "x-ms-meta-previous_sha256: " in head
         assert "comp=" not in head.splitlines()[0], "a single Put Blob"
+
+
+async def test_a_disk_that_refuses_now_and_then_loses_and_doubles_nothing(
+    tmp_path: Path, azurite: Azurite, container_name: str
+) -> None:
+    bench = make_bench(tmp_path, azurite, desired(container_name, batch_max_rows=5))
+
+    async def refuse_now_and_then() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            bench.fail_next("before_commit")
+
+    async with working(bench):
+        refusing = asyncio.create_task(refuse_now_and_then())
+        for number in range(20):
+            body, name = numbered(number * 5, 5), f"m{number}"
+            await until(lambda body=body, name=name: feed(bench, body, message_id=name) != "held")  # type: ignore[misc]
+        refusing.cancel()
+        await until(lambda: is_drained(bench))
+    container = azurite.container(container_name)
+    assert stored_rows(container) == list(range(100))
+    assert_chain_is_whole(stored_blobs(container))
