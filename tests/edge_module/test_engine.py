@@ -171,4 +171,3 @@ def test_holes_in_a_peers_numbers_are_losses_until_they_are_found(bench: Bench[E
     feed(2, "e2")  # a new store of the sender begins at 1
     assert [(lost.epoch, lost.first, lost.last) for lost in peers.losses()] == [("e2", 1, 1)]
     assert bench.metrics.value("lost_messages") == 3
-    assert "sequence_gap" in bench.health.reasons()

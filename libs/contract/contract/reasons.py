@@ -28,6 +28,10 @@ REASONS: Final[dict[str, Reason]] = {
     "bad_settings": Reason(
         "the desired properties are refused whole", "correct the named key and patch the twin again"
     ),
+    "no_settings": Reason(
+        "the module has no settings yet that it can start with; nothing is acknowledged",
+        "see the reported settings for the key that was refused",
+    ),
     "unknown_setting": Reason("a desired property that this version does not know is ignored", "check its spelling"),
     # Model bundles (the actions are those of contract.bundle).
     "no_model": Reason(
@@ -51,6 +55,14 @@ REASONS: Final[dict[str, Reason]] = {
     # Links and credentials.
     "hub_unreachable": Reason("edgeHub does not answer", "check that edgeHub runs; the module tries again for ever"),
     "hub_refused": Reason("edgeHub refused the identity or its token", "check the module's identity and the clock"),
+    "hub_untrusted": Reason(
+        "edgeHub's certificate does not end in the trust bundle, or names another host",
+        "check the edge device's certificates and IOTEDGE_GATEWAYHOSTNAME",
+    ),
+    "outbox_full": Reason(
+        "too many bytes wait for edgeHub; nothing more is taken in until they shrink",
+        "check that edgeHub runs; the limit is EDGEWEIR_OUTBOX_MAX_BYTES",
+    ),
     "workload_unreachable": Reason("the workload API does not answer", "check iotedge system status"),
     # Disk.
     "disk_full": Reason("no space is left; nothing is acknowledged until there is", "free or add space"),

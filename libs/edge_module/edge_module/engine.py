@@ -23,6 +23,7 @@ from edge_module.errors import Hold, MethodError, Poison, Refused
 from edge_module.faults import disk_reason
 from edge_module.health import Health
 from edge_module.kill_points import Reach
+from edge_module.log import PRIVATE
 from edge_module.metrics import Metrics
 from edge_module.module import Context, Incoming, Module, StoresRejected
 from edge_module.outbox import KEEP_PUBLISHED_SECS, OutboxMessage
@@ -90,6 +91,7 @@ class Engine(Generic[S]):
         self._outbox_limit_bytes = outbox_limit_bytes
         self._module_is_stale = False
         self._disk_reason: str | None = None
+        self._settings: S | None = None
         self._unsaved: tuple[int | None, bytes] | None = None
 
     # Settings
@@ -135,7 +137,9 @@ class Engine(Generic[S]):
     def _take(self, settings: S) -> None:
         self._refresh_module()
         if self.opened:
-            self._module.configure(settings)
+            if settings != self._settings:
+                self._module.configure(settings)
+                self._settings = settings
             return
         self.store.begin()
         try:
@@ -145,6 +149,7 @@ class Engine(Generic[S]):
             self.store.rollback()
             raise
         self.opened = True
+        self._settings = settings
 
     def _save_settings(self) -> None:
         if self._unsaved is None:
@@ -182,7 +187,9 @@ class Engine(Generic[S]):
                 if reason := self._note_disk(error):
                     return Held(reason, str(error))
                 detail = f"{type(error).__name__}: {error}"
-                self._log.exception("message failed", extra={"fields": {"attempt": attempt, "input": message.input}})
+                self._log.exception(
+                    "message failed", extra=PRIVATE | {"fields": {"attempt": attempt, "input": message.input}}
+                )
         return self._reject(message, digest, "internal_error", detail)
 
     def _attempt(self, message: Incoming, identity: InputIdentity | None) -> Done:
@@ -221,7 +228,7 @@ class Engine(Generic[S]):
         except Exception as error:
             if disk := self._note_disk(error):
                 return Held(disk, str(error))
-            self._log.exception("rejecting failed")
+            self._log.exception("rejecting failed", extra=PRIVATE)
             return Held("internal_error", f"rejecting failed: {error}")
         self._metrics.count("rejected_messages", reason=reason)
         self._log.warning("message rejected", extra={"fields": {"reason": reason, "input": message.input}})
@@ -233,7 +240,7 @@ class Engine(Generic[S]):
             try:
                 timed = self._module.has_timestamp(message.body)
             except Exception:
-                self._log.exception("has_timestamp failed")
+                self._log.exception("has_timestamp failed", extra=PRIVATE)
                 timed = False
             if not timed:
                 return None
@@ -257,11 +264,9 @@ class Engine(Generic[S]):
         )
         if loss is not None:
             tx.count("lost_messages", loss.missing)
+            # No health reason: it would stay for ever. The loss itself is reported in the twin.
             fields = {"sender": loss.module, "output": loss.output, "first": loss.first, "last": loss.last}
             tx.on_commit(lambda: self._log.error("messages are missing (sequence_gap)", extra={"fields": fields}))
-            tx.on_commit(
-                lambda: self._health.set("sequence_gap", f"{loss.module}/{loss.output} {loss.first}-{loss.last}")
-            )
 
     # Between messages
 
@@ -279,7 +284,7 @@ class Engine(Generic[S]):
         except Exception as error:
             if self._note_disk(error) is None:
                 self._metrics.count("tick_failures")
-                self._log.exception("tick failed")
+                self._log.exception("tick failed", extra=PRIVATE)
 
     def _tick(self) -> None:
         evicted = self.store.maintain()
@@ -327,7 +332,7 @@ class Engine(Generic[S]):
         except MethodError as error:
             return error.status, {"error": error.message}
         except Exception as error:
-            self._log.exception("method failed", extra={"fields": {"method": name}})
+            self._log.exception("method failed", extra=PRIVATE | {"fields": {"method": name}})
             return 500, {"error": f"{type(error).__name__}: {error}"}
 
     def finish(self) -> None:
@@ -343,7 +348,12 @@ class Engine(Generic[S]):
             self._undo_uncommitted()
 
     def status(self) -> Mapping[str, object]:
-        return self._module.status() if self.opened else {}
+        """The module's own reported properties; none when it fails to say."""
+        try:
+            return self._module.status() if self.opened else {}
+        except Exception:
+            self._log.exception("status failed", extra=PRIVATE)
+            return {}
 
     # Transactions
 
@@ -378,14 +388,14 @@ class Engine(Generic[S]):
     def _commit(self, after_commit: list[Callable[[], None]]) -> None:
         self.outgoing.extend(self.store.commit())
         self._module_is_stale = False
-        if self._disk_reason is not None:
+        if self._disk_reason is not None and self.store.has_written:
             self._health.clear(self._disk_reason)
             self._disk_reason = None
         for call in after_commit:
             try:
                 call()
             except Exception:
-                self._log.exception("a call after the commit failed")
+                self._log.exception("a call after the commit failed", extra=PRIVATE)
 
     def _undo_uncommitted(self) -> None:
         """Never raises: what cannot be undone now is undone before the next use. Does nothing after a commit."""

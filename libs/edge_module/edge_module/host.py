@@ -25,6 +25,7 @@ from edge_module.kill_points import Reach
 from edge_module.methods import MethodServer
 from edge_module.metrics import Metrics
 from edge_module.module import Context, Incoming, Module
+from edge_module.outbox import OutboxMessage
 from edge_module.publisher import Publisher
 from edge_module.pump import Pump
 from edge_module.store import Store
@@ -237,8 +238,13 @@ class Host:
         if outgoing:
             self._publisher.offer([outgoing.popleft() for _ in range(len(outgoing))])
 
-    def _load_outbox(self, after: int, rows: int, size: int) -> Awaitable[list[Any]]:
-        return self._worker.run(self._store.outbox.unsent, after, rows=rows, size=size)
+    async def _load_outbox(self, after: int, rows: int, size: int) -> list[OutboxMessage]:
+        while True:
+            try:
+                return await self._worker.run(self._store.outbox.unsent, after, rows=rows, size=size)
+            except (OSError, sqlite3.Error) as error:
+                self._log.error("cannot read the outbox", extra={"fields": {"detail": error}})
+                await asyncio.sleep(self._clock.scaled(5.0))
 
     async def _apply(self, desired: dict[str, object]) -> SettingsOutcome:
         if self._engine.opened and "$version" not in desired and self._twin.outcome is not None:
@@ -278,7 +284,10 @@ class Host:
             self._loop.call_soon_threadsafe(call)
 
     async def _build_report(self) -> dict[str, object]:
-        status, losses, oldest = await self._worker.run(self._read_for_report)
+        try:
+            status, losses, oldest = await self._worker.run(self._read_for_report)
+        except sqlite3.Error as error:
+            raise TwinError(f"the store cannot be read: {error}") from error
         reasons = self._health.reasons()
         outbox = self._store.outbox
         report: dict[str, object] = {

@@ -54,6 +54,3 @@ def make_reach(kill_at: str | None) -> Reach:
 
 def _pass_by(name: str) -> None:
     pass
-
-
-reach: Reach = make_reach(os.environ.get("EDGEWEIR_KILL_AT"))

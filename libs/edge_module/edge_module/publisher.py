@@ -71,12 +71,11 @@ class Publisher:
     def attach(self, connection: Connection) -> None:
         """Publish on this connection from now on, beginning with everything unacknowledged."""
         self._connection = connection
-        for message in reversed(self._in_flight):
-            if message.seq not in self._acked:
-                self._waiting.appendleft(message)
-                self._waiting_bytes += len(message.body)
+        self._waiting.extendleft(reversed(self._in_flight))
+        self._waiting_bytes += self._in_flight_bytes
         self._in_flight.clear()
         self._in_flight_bytes = 0
+        self._acked.clear()
         self._settle()
         self._send()
 

@@ -24,6 +24,7 @@ SCHEMA_VERSION = 1
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
 _ID_KEY_BYTES = 32
 _WRITE_BACK_EVERY_SECS = 60.0
+_LOG_LIMIT_BYTES = 16 * 1024 * 1024
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -55,6 +56,7 @@ class Store:
         except BaseException:
             self.db.close()
             raise
+        self._changes_before = self.db.total_changes
         self._opened = clock.monotonic()
         self._running_before = float(self._meta("running_secs") or 0)
         self._written_back = self.running_secs()
@@ -80,6 +82,12 @@ class Store:
     def begin(self) -> None:
         self.db.execute("BEGIN IMMEDIATE")
         self.outbox.now_micros = self._clock.now_micros()
+        self._changes_before = self.db.total_changes
+
+    @property
+    def has_written(self) -> bool:
+        """Whether the transaction that began last has changed anything."""
+        return self.db.total_changes > self._changes_before
 
     def commit(self) -> list[OutboxMessage]:
         """Make the transaction durable; what may be published now. When it raises, call `rollback`."""
@@ -141,4 +149,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
+    # One large transaction must not leave a large log behind.
+    db.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT_BYTES}")
     return db
