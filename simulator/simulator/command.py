@@ -1,9 +1,16 @@
-"""The simulator's subcommands of `edgeweir`. Imports are made when a command runs: the SDKs take a second to load."""
+"""The simulator's subcommands of `edgeweir`."""
 
 import typer
 
+from simulator.commands.demo import demo
+from simulator.commands.edge import run_edge
+from simulator.commands.simulate import simulate
+from simulator.commands.twin import method, twin
+
 
 def register(app: typer.Typer) -> None:
-    from simulator.commands.demo import demo
-
     app.command("demo")(demo)
+    app.command("run")(run_edge)
+    app.command("simulate")(simulate)
+    app.add_typer(twin, name="twin")
+    app.command("method")(method)

@@ -6,18 +6,17 @@ must be stored is computed before anything starts (`scenario`, `reference`); wha
 
 import asyncio
 import contextlib
-import logging
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from simulator import scenario
-from simulator.devices import Device
+from simulator.devices import Device, sdk_log
 from simulator.errors import UserError
 from simulator.folders import StateFolder, read_bundle
 from simulator.local_site import LocalSite, SiteConfig, run_site
@@ -83,7 +82,7 @@ def plan_scenario(plan: DemoPlan, start_micros: int) -> Scenario:
 
 
 def clear_state(folder: StateFolder) -> None:
-    """Take away what an earlier demo left. Raises UserError while one is running there, or when it is no such folder."""
+    """Take away what an earlier demo left. Raises UserError while one runs there, or when it is no such folder."""
     if folder.path.exists() and not folder.is_ours():
         raise UserError(f"{folder.path} holds other things; give an empty or new folder as --state")
     with folder.locked():
@@ -125,7 +124,7 @@ class Demo:
             time_scale=self.plan.scale,
             note=self._event,
         )
-        with _sdk_log(self.folder):
+        with sdk_log(self.folder.logs):
             async with run_site(config) as site:
                 await site.wait_until_connected()
                 self._event("everything is up")
@@ -288,24 +287,6 @@ class Demo:
 
     def _event(self, text: str) -> None:
         self._screen.event(self._elapsed(), text)
-
-
-@contextlib.contextmanager
-def _sdk_log(folder: StateFolder) -> Iterator[None]:
-    """The SDK's own warnings go to a file: the screen tells what matters of them."""
-    folder.logs.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder.logs / "devices.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logger = logging.getLogger("azure.iot")
-    propagated = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagated
-        handler.close()
 
 
 def _plain_environment() -> dict[str, str]:

@@ -9,7 +9,8 @@ of ours runs in their callbacks.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -140,6 +141,26 @@ class Device:
             due = max(due, clock() - pause_secs) + pause_secs
             await self.send(message)
             progress(message)
+
+
+@contextlib.contextmanager
+def sdk_log(folder: Path) -> Iterator[None]:
+    """What the SDK and its MQTT client have to say goes to devices.log: the screen tells what matters of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / "devices.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("azure.iot", "paho")]
+    propagated = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, before in zip(loggers, propagated, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = before
+        handler.close()
 
 
 def _sdk_message(message: Message) -> SdkMessage:

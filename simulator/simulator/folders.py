@@ -21,7 +21,6 @@ from contract.bundle import Bundle, BundleError
 from contract.bundle_zip import files_from_zip
 from simulator.errors import UserError
 
-
 _LOCK = "supervisor.lock"
 
 

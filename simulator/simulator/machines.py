@@ -10,8 +10,8 @@ else decides.
 import json
 import math
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from contract.timestamps import format_timestamp
@@ -160,6 +160,17 @@ class Pump:
         return rng.choice([kind for kind in FAULT_KINDS if kind not in seen[round_start:]])
 
 
+def with_clock_jump(readings: Iterable[Reading], *, at: int, secs: float) -> Iterator[Reading]:
+    """From row `at` on, the machine's clock is `secs` ahead (negative: behind) of what it was."""
+    for reading in readings:
+        if reading.index < at:
+            yield reading
+            continue
+        ts_micros = reading.ts_micros + round(secs * 1_000_000)
+        text = reading.text.replace(_ts_text(reading.ts_micros), _ts_text(ts_micros), 1)
+        yield replace(reading, ts_micros=ts_micros, text=text)
+
+
 def machine_names(count: int) -> list[str]:
     width = max(2, len(str(count)))
     return [f"pump-{number:0{width}}" for number in range(1, count + 1)]
@@ -173,7 +184,11 @@ def _about(seed: int, name: str) -> dict[str, str]:
 
 def _as_json(name: str, ts_micros: int, values: dict[str, float], about: dict[str, str]) -> str:
     """Numbers stand as the sensor reports them, trailing zeros and all."""
-    parts = [f'"ts":"{format_timestamp(ts_micros)}"', f'"machine":{json.dumps(name)}']
+    parts = [_ts_text(ts_micros), f'"machine":{json.dumps(name)}']
     parts += [f'"{signal.name}":{values[signal.name]:.{signal.decimals}f}' for signal in SIGNALS]
     parts += [f'"{key}":{json.dumps(value)}' for key, value in about.items()]
     return "{" + ",".join(parts) + "}"
+
+
+def _ts_text(ts_micros: int) -> str:
+    return f'"ts":"{format_timestamp(ts_micros)}"'

@@ -1,0 +1,74 @@
+"""`edgeweir run`: edgeHub, storage and modules, up until Ctrl-C."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from simulator.commands.running import run
+from simulator.local_site import LocalSite, SiteConfig, run_site
+from simulator.project import DEFAULT_STATE, find_root
+
+_NAME = "run"
+
+
+def run_edge(
+    state: Annotated[Path, typer.Option(help="Folder for everything that survives a restart.")] = DEFAULT_STATE,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Model bundle to score with: folder or zip.", show_default=False)
+    ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Compliance policy. [the router's example]", show_default=False)
+    ] = None,
+    template: Annotated[
+        Path | None, typer.Option(help="Deployment template. [deployment.template.json]", show_default=False)
+    ] = None,
+    module: Annotated[
+        list[str] | None, typer.Option("--module", "-m", help="Run only this module; may be repeated. [all]")
+    ] = None,
+    scale: Annotated[float, typer.Option(min=1, help="Divide edgeHub's and edgeAgent's own waits.")] = 1.0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Do not show the processes' lines.")] = False,
+) -> None:
+    """Run the local edge: edgeHub, storage and modules of the deployment template, until Ctrl-C."""
+    console = Console()
+
+    async def main() -> None:
+        config = SiteConfig(
+            root=find_root(),
+            state=state,
+            template=template,
+            modules=module,
+            bundle=bundle,
+            policy=policy,
+            time_scale=scale,
+            console=None if quiet else console,
+            note=lambda text: console.print(text, style="dim", highlight=False),
+        )
+        async with run_site(config) as site:
+            await site.wait_until_connected()
+            _show(console, site, state)
+            await asyncio.Event().wait()
+
+    run(_NAME, main)
+
+
+def _show(console: Console, site: LocalSite, state: Path) -> None:
+    option = "" if state == DEFAULT_STATE else f" --state {state}"
+    lines = [
+        ("edgeHub", f"{site.info.gateway_host}:{site.info.port} (MQTT over TLS), device {site.info.device_id}"),
+        ("trust", site.info.ca_file),
+        *((name, f"{site.http_url(name)}/metrics") for name in site.modules),
+        ("logs", str(site.folder.logs)),
+        ("send data", f"edgeweir simulate{option}"),
+        ("settings", f"edgeweir twin get scorer{option}"),
+    ]
+    if site.azurite is not None:
+        lines.insert(2, ("storage", site.azurite.connection_string))
+    if "scorer" in site.modules and not site.folder.has_bundle():
+        lines.append(("no model", "the scorer holds everything back; train one, then start again with --bundle"))
+    console.print()
+    for name, text in lines:
+        console.print(f"[bold]{name:<15}[/] {text}", highlight=False, soft_wrap=True)
+    console.print("\nup; Ctrl-C stops it\n", highlight=False)

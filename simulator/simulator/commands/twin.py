@@ -1,0 +1,93 @@
+"""`edgeweir twin get|set MODULE` and `edgeweir method MODULE NAME`, against the running local edge."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from simulator.commands.running import run
+from simulator.control import Control
+from simulator.errors import UserError
+from simulator.folders import StateFolder
+from simulator.local_site import EdgeInfo
+from simulator.project import DEFAULT_STATE
+
+_State = Annotated[Path, typer.Option(help="State folder of the running edge.")]
+_Module = Annotated[str, typer.Argument(help="Module id, as in the deployment.", show_default=False)]
+
+twin = typer.Typer(help="Read or change a module's twin.", no_args_is_help=True)
+
+
+@twin.command("get")
+def twin_get(module: _Module, state: _State = DEFAULT_STATE) -> None:
+    """Print a module's desired and reported properties."""
+
+    async def main() -> None:
+        info, control = _edge(state)
+        answer = await control.twin(info.device_id, module)
+        _show({name: _plain(answer["properties"][name]) for name in ("desired", "reported")})
+
+    run("twin get", main)
+
+
+@twin.command("set")
+def twin_set(
+    module: _Module,
+    patch: Annotated[
+        str, typer.Argument(help="JSON object to merge into the desired properties; null deletes.", show_default=False)
+    ],
+    state: _State = DEFAULT_STATE,
+) -> None:
+    """Merge a patch into a module's desired properties."""
+
+    async def main() -> None:
+        document = parse_json(patch, "the patch")
+        if not isinstance(document, dict):
+            raise UserError("the patch is no JSON object; write for example '{\"batch_max_age_secs\": 10}'")
+        info, control = _edge(state)
+        answer = await control.set_desired(info.device_id, module, document)
+        _show({"desired": _plain(answer["properties"]["desired"])})
+
+    run("twin set", main)
+
+
+def method(
+    module: _Module,
+    name: Annotated[str, typer.Argument(help="Name of the direct method.", show_default=False)],
+    payload: Annotated[str, typer.Argument(help="JSON payload.")] = "null",
+    state: _State = DEFAULT_STATE,
+    timeout_secs: Annotated[int, typer.Option("--timeout", min=5, max=300, help="Seconds to wait for.")] = 30,
+) -> None:
+    """Call a module's direct method; exit code 1 when it answers with a status of 400 or more."""
+
+    async def main() -> int:
+        document = parse_json(payload, "the payload")
+        info, control = _edge(state)
+        status, answer = await control.call_method(info.device_id, module, name, document, timeout_secs=timeout_secs)
+        _show({"status": status, "payload": answer})
+        return status
+
+    if run("method", main) >= 400:
+        raise typer.Exit(1)
+
+
+def parse_json(text: str, what: str) -> Any:
+    """Raises UserError saying where the text stops being JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{what} is not JSON: {error.msg} at character {error.pos + 1}") from None
+
+
+def _edge(state: Path) -> tuple[EdgeInfo, Control]:
+    folder = StateFolder(state)
+    return EdgeInfo.of_folder(folder), Control(folder.control_socket)
+
+
+def _plain(properties: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in properties.items() if name != "$metadata"}
+
+
+def _show(document: object) -> None:
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
