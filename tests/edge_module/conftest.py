@@ -17,6 +17,7 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 async def hub(pki: tuple[Path, Path]) -> AsyncIterator[ScriptedHub]:
     async with running_hub(*pki) as hub:
         yield hub
+        assert hub.acks_of_nothing == 0
 
 
 @pytest.fixture

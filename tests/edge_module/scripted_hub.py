@@ -108,6 +108,9 @@ class Session:
         elif kind == 3:
             self._published(payload)
         elif kind == 4:
+            if not self.unacknowledged:
+                self.hub.acks_of_nothing += 1
+                return
             name, completed = self.unacknowledged.popleft()
             self.completed.append(name)
             completed()
@@ -177,6 +180,7 @@ class ScriptedHub:
         self.method_answers: dict[str, tuple[int, object]] = {}
         self.desired: dict[str, object] = {"$version": 1}
         self.delivered_copies = 0
+        self.acks_of_nothing = 0
         self.subscribed = asyncio.Event()
         self._changed = asyncio.Event()
 

@@ -190,6 +190,8 @@ async def test_poison_reaches_the_rejected_output_and_blocks_nothing(hub: Script
         for row in json.loads(published.body)["rows"]
     ]
     assert reasons == ["not_json", "internal_error"]
+    assert "exception=ZeroDivisionError at echo.py:" in echo.log()
+    assert "a bug" not in echo.log()  # an exception's text may quote a payload
 
 
 async def test_sigterm_with_an_input_in_hand_ends_in_time_with_code_0(hub: ScriptedHub, echo: EchoProcess) -> None:
