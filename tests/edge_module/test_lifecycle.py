@@ -18,7 +18,7 @@ EDGE = {
     "IOTEDGE_DEVICEID": "edge",
     "IOTEDGE_MODULEID": "echo",
     "IOTEDGE_MODULEGENERATIONID": "1",
-    "IOTEDGE_WORKLOADURI": "unix:///run/workload.sock",
+    "IOTEDGE_WORKLOADURI": "unix:///nowhere/workload.sock",
     "IOTEDGE_APIVERSION": "2022-08-03",
 }
 
@@ -106,3 +106,9 @@ async def test_a_module_that_hangs_is_ended_in_time_with_code_0(hub: ScriptedHub
     await hub.until(lambda: "hanging" in echo.log())
     echo.send(signal.SIGTERM)
     assert await echo.wait(10) == 0
+
+
+async def test_a_workload_api_that_is_not_there_is_waited_for(hub: ScriptedHub, echo: EchoProcess) -> None:
+    await echo.start(**EDGE)
+    await hub.until(lambda: echo.log().count("reason=workload_unreachable") >= 2)
+    assert "workload_unreachable" in json.loads(echo.get("/healthz"))["health"]

@@ -301,6 +301,9 @@ class Host:
             "backlog_messages": outbox.unsent_rows,
             "oldest_unsent_age_secs": oldest,
             "losses": losses,
+            # Messages without an identity are at-least-once: the operator must see that there are any.
+            "identity_none_messages": int(self._metrics.value("identity_none_messages")),
+            "identity_reused_messages": int(self._metrics.value("identity_reused_messages")),
             **status,
             **self._extra_report,
         }

@@ -118,6 +118,8 @@ class Twin:
 
     def attached(self, connection: Connection) -> None:
         self.requests.connection = connection
+        # What the hub has is asked anew: the identity may have been made again meanwhile.
+        self._hub_has = None
         self._read_due.set()
 
     def detached(self, connection: Connection) -> None:
