@@ -16,6 +16,7 @@ from simulator.runtime.hub import EDGE_HUB
 from simulator.runtime.identities import Identity
 from simulator.runtime.methods import MethodFailed
 from simulator.runtime.routing.errors import RoutingError
+from simulator.runtime.store import StoreFailed
 from simulator.runtime.twins import JsonObject, Twin, for_client, merge, without_markers
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Refused(Exception):
 async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
     try:
         return await handler(request)
+    except StoreFailed as error:
+        return _error(500, "ServerError", str(error))
     except Refused as error:
         return _error(error.status, error.code, str(error))
     except (RoutingError, RuntimeFailed) as error:
@@ -53,7 +56,7 @@ class ControlServer:
     def __init__(self, edge: "LocalEdge", file: Path) -> None:
         self.file = file
         self._edge = edge
-        app = web.Application(middlewares=[_answer_errors], client_max_size=_REQUEST_LIMIT_BYTES)
+        app = web.Application(middlewares=[_answer_errors, self._make_durable], client_max_size=_REQUEST_LIMIT_BYTES)
         for prefix in ("/twins/{device}/modules/{module}", "/twins/{device}"):
             app.router.add_get(prefix, self._get_twin)
             app.router.add_patch(prefix, self._patch_twin)
@@ -77,6 +80,13 @@ class ControlServer:
 
     async def stop(self) -> None:
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _make_durable(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """What was changed is on disk before the caller hears of it."""
+        answer = await handler(request)
+        self._edge.flush()
+        return answer
 
     # --- twins and methods -------------------------------------------------------------------------------------------
 

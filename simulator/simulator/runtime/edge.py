@@ -146,7 +146,7 @@ class LocalEdge:
     async def add_module(self, module_id: str) -> dict[str, str]:
         """Makes the module if it is new, serves its workload socket, and returns its process's environment."""
         self.registry.ensure(self.config.device_id, module_id)
-        self._store.flush()
+        self.flush()
         await self._workload.start(module_id)
         return self.module_environment(module_id)
 
@@ -167,7 +167,7 @@ class LocalEdge:
     async def add_device(self, device_id: str) -> str:
         """Makes the leaf device if it is new; its connection string, through this gateway. Trust `ca_file`."""
         self.registry.ensure(device_id)
-        self._store.flush()
+        self.flush()
         return self.connection_string(device_id)
 
     def connection_string(self, device_id: str, module_id: str = "") -> str:
@@ -186,7 +186,7 @@ class LocalEdge:
             self.hub.twins.delete(identity.client_id)
             if identity.device == self.config.device_id and identity.module:
                 await self._workload.stop(identity.module)
-        self._store.flush()
+        self.flush()
 
     def _identity(self, device_id: str, module_id: str) -> Identity:
         identity = self.registry.get(device_id, module_id)
@@ -212,19 +212,19 @@ class LocalEdge:
             if module_id != EDGE_HUB:
                 await self.add_module(module_id)
                 self.hub.twins.replace_desired(self._client_id(module_id), desired)
-        self._store.flush()
+        self.flush()
         if EDGE_HUB in manifest.desired:
             self.set_edge_hub_config(manifest.desired[EDGE_HUB])
 
     def set_edge_hub_config(self, desired: Mapping[str, Any]) -> None:
         """Replaces the routes. Raises RoutingError, names the offending key, and keeps the old ones."""
         self.hub.configure(desired)
-        self._store.flush()
+        self.flush()
 
     def set_module_desired(self, module_id: str, patch: Mapping[str, Any]) -> int:
         """Merges a desired patch, as an operator does; returns the new `$version`."""
         twin = self.hub.twins.patch_desired(self._client_id(module_id), patch)
-        self._store.flush()
+        self.flush()
         return twin.desired_version
 
     def module_reported(self, module_id: str) -> JsonObject:
@@ -248,6 +248,10 @@ class LocalEdge:
             connect_timeout_secs=connect_timeout_secs,
         )
         return status, msgspec.json.decode(body) if body else None
+
+    def flush(self) -> None:
+        """Commits what was changed; clients' packets do this by themselves."""
+        self._store.flush()
 
     def readiness(self) -> dict[str, Any]:
         """What a client, or whoever started the process, needs to know."""

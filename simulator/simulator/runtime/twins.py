@@ -91,7 +91,7 @@ def check_reported(patch: object, current: Mapping[str, Any]) -> JsonObject:
 def _check_value(value: object, depth: int) -> None:
     match value:
         case dict():
-            if depth >= DEPTH_LIMIT + 1:
+            if depth > DEPTH_LIMIT:  # the root is level 0
                 raise BadPatch(f"deeper than {DEPTH_LIMIT} levels")
             for key, inner in value.items():
                 _check_key(key)
