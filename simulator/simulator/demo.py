@@ -32,7 +32,7 @@ from simulator.stored import Storage, read_container, read_folder
 from simulator.watch import Watch
 
 # Sending takes this share of the whole; the rest is for the start, the backlog and the verdict.
-_SENDING_SHARE = 0.55
+_SENDING_SHARE = 0.75
 # When each thing happens, as shares of the time of sending.
 _KILLS = (("scorer", 0.15), ("anomaly_router", 0.4), ("uploader", 0.5))
 _OUTAGE = (0.3, 0.6)

@@ -65,7 +65,7 @@ async def _run(
     clear_state(folder)
     timings = "real timings" if scale == 1 else f"timings scaled by {scale:g}"
     title = f"{scene.title}, {timings}, about {seconds / 60:.1f} min"
-    console.print(f"[bold]edgeweir demo[/bold]  {title}", highlight=False)
+    console.print(f"[bold]edgeweir demo[/bold]  {title}", highlight=False, soft_wrap=True)
     with open_screen(console, scene.title) as screen:
         try:
             outcome = await Demo(plan, screen, scene, start_micros).run()

@@ -1,0 +1,94 @@
+"""A site with real processes: the runtime, Azurite, and modules as the template names them."""
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from simulator.delivery import Message
+from simulator.devices import Device
+from simulator.errors import UserError
+from simulator.folders import StateFolder
+from simulator.local_site import EDGE_HUB, EdgeInfo
+from simulator.stored import list_blobs
+from tests.fixtures import StartSite
+from tests.simulator.waiting import until
+
+# The official SDK, unmodified; it leaves the sockets of a lost connection to the garbage collector.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Callback API version 1 is deprecated:DeprecationWarning"),
+]
+
+
+async def test_a_device_reaches_a_site_whose_hub_was_killed(local_site: StartSite) -> None:
+    site = await local_site(modules=["scorer"], storage=False, time_scale=50)
+    await site.wait_until_connected()
+    async with Device(await site.add_device("pump-01")) as device:
+        await device.connect()
+        await device.send(Message("1", b"{}", ("{}",)))
+        before = site.supervisor.pid(EDGE_HUB)
+        assert site.supervisor.send_signal(EDGE_HUB, signal.SIGKILL)
+        await until(lambda: site.supervisor.pid(EDGE_HUB) not in (None, before))
+        await device.send(Message("2", b"{}", ("{}",)))
+        assert device.record.acknowledged == {"1", "2"}
+    await site.wait_until_connected()
+    # No model: the scorer holds back what it got, and edgeHub keeps it.
+    assert (await site.control.stats())["queued_total"] == 2
+
+
+async def test_twins_keep_what_was_set_over_a_restart(local_site: StartSite, tmp_path: Path) -> None:
+    state = tmp_path / "kept"
+    site = await local_site(state=state, modules=["scorer"], storage=False, desired={"scorer": {"bundle": "a"}})
+    await site.set_desired("scorer", {"bundle": "b"})
+    assert EdgeInfo.of_folder(StateFolder(state)) == site.info
+    desired = (await site.twin("scorer"))["properties"]["desired"]
+    assert desired["bundle"] == "b"
+    with pytest.raises(UserError, match=r"an edge is running in .* already"):
+        await local_site(state=state, modules=["scorer"], storage=False)
+    await site.supervisor.stop()
+
+
+async def test_the_uploader_starts_with_a_secret_that_opens_the_storage(local_site: StartSite) -> None:
+    site = await local_site(modules=["uploader"])
+    assert site.azurite is not None
+    secret = site.folder.etc("uploader") / "secrets/storage"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert await asyncio.to_thread(list_blobs, secret.read_text(), site.container) == []
+    await site.wait_until_connected()
+    assert await site.meter("uploader").read()
+    status, _ = await site.call_method("uploader", "status")
+    assert status == 200
+
+
+async def test_a_missing_module_and_a_taken_address_are_told_in_one_line(local_site: StartSite, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the template has no module nope, only uploader, anomaly_router, scorer"):
+        await local_site(modules=["nope"])
+    site = await local_site(modules=["scorer"], storage=False)
+    other = tmp_path / "other"
+    first = await local_site(state=other, modules=[], storage=False)
+    assert first.info.address != site.info.address
+
+
+async def test_a_module_that_cannot_start_is_named_with_its_last_words(local_site: StartSite) -> None:
+    site = await local_site(modules=["scorer"], storage=False, environ={"EDGEWEIR_SITE": "x"}, time_scale=1000)
+    await site.wait_until_connected()
+    site.module_env["scorer"] = {"EDGEWEIR_HTTP_PORT": "nonsense"}
+    assert site.supervisor.send_signal("scorer", signal.SIGKILL)
+    await until(lambda: site.supervisor.starts("scorer") > 1)
+    with pytest.raises(UserError, match=r"scorer did not connect; the last line of .*scorer\.log: "):
+        await site.wait_until_connected(secs=2)
+
+
+def test_no_edge_means_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no edge is running in .*; start one with: edgeweir run"):
+        EdgeInfo.of_folder(StateFolder(tmp_path))
+
+
+async def test_the_expanded_manifest_is_left_to_read(local_site: StartSite) -> None:
+    site = await local_site(modules=[], storage=False)
+    manifest = json.loads(site.folder.manifest.read_text())
+    assert set(manifest["modulesContent"]) >= {"$edgeAgent", "$edgeHub", "scorer"}
