@@ -133,6 +133,10 @@ class Connection:
         for mid in self._acks.complete(ticket):
             self._client.ack(mid, 1)
 
+    def hold_flush(self) -> None:
+        """The caller is about to queue packets and calls `flush` itself, before it awaits anything."""
+        self._flush_is_due = True
+
     def flush(self) -> None:
         """Hand what is queued to the operating system now, as far as it takes it."""
         self._flush_is_due = False

@@ -114,9 +114,10 @@ class Publisher:
 
     def _send(self) -> None:
         connection = self._connection
-        if connection is None or self._is_quiet or not connection.is_open:
+        if connection is None or self._is_quiet or not connection.is_open or not self._waiting:
             return
         sent = False
+        connection.hold_flush()
         while (
             self._waiting
             and len(self._in_flight) < WINDOW_MESSAGES
@@ -131,8 +132,8 @@ class Publisher:
             self._reach("before_publish")
             self._publish(connection, message)
             sent = True
+        connection.flush()
         if sent:
-            connection.flush()
             self._reach("after_publish")
 
     def _publish(self, connection: Connection, message: OutboxMessage) -> None:

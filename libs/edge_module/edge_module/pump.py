@@ -152,6 +152,7 @@ class Pump:
         self._reach("before_ack")
         for connection, ticket in pending.tickets:
             if ticket is not None:
+                connection.hold_flush()
                 connection.complete(ticket)
                 connection.flush()
         self._reach("after_ack")
