@@ -63,6 +63,16 @@ def test_one_row_from_the_far_future_does_not_silence_a_series_for_ever() -> Non
     assert sum(closing.window.rows for closing in closings) == 180 - CORRECTED_CLOCK_AFTER_ROWS
 
 
+def test_late_rows_between_rows_in_time_correct_no_clock() -> None:
+    timeline = Timeline()
+    place(timeline, at(1000), RULES)
+    place(timeline, at(2000), RULES)
+    for _ in range(2 * CORRECTED_CLOCK_AFTER_ROWS):
+        assert place(timeline, at(1000), RULES) == []
+        assert place(timeline, at(2000), RULES) == []
+    assert timeline.late_rows == 2 * CORRECTED_CLOCK_AFTER_ROWS
+
+
 def test_another_window_length_closes_the_open_windows_of_the_old_one() -> None:
     timeline = Timeline()
     place(timeline, at(5), RULES)

@@ -68,12 +68,13 @@ def test_series_of_one_name_from_two_devices_are_two_series(tmp_path: Path) -> N
 def test_many_anomalous_rows_are_cut_into_events_and_messages_that_fit(tmp_path: Path) -> None:
     bench = make_bench(tmp_path, settings={"episode_rows_per_event": 7})
     reading = '{"value":"' + "x" * 9_000 + '"}'
-    emitted = feed(bench, scores(*(row(i, anomaly=True, reading=reading) for i in range(24))), "1").emitted
+    emitted = feed(bench, scores(*(row(i, anomaly=True, reading=reading) for i in range(40))), "1").emitted
     assert all(len(message.body) <= BODY_LIMIT_BYTES for message in emitted)
-    assert [(event.kind, len(event.rows), event.rows_total) for event in events(emitted)] == [
-        ("opened", 7, 7), ("updated", 7, 14), ("updated", 7, 21), ("updated", 3, 24),
-    ]  # fmt: skip
-    assert len(readings(emitted)) == 24
+    cut = [(event.kind, len(event.rows), event.rows_total) for event in events(emitted)]
+    assert cut[:2] == [("opened", 7, 7), ("updated", 7, 14)]
+    assert cut[2:] == [("updated", 7, 21), ("updated", 7, 28), ("updated", 7, 35), ("updated", 5, 40)]
+    assert len(readings(emitted)) == 40
+    assert [message.output for message in emitted].count("readings") == 2
     (tmp_path / "wide").mkdir()
     wide = make_bench(tmp_path / "wide")
     emitted = feed(wide, scores(*(row(i, anomaly=True, reading=reading) for i in range(26))), "1").emitted
@@ -148,6 +149,14 @@ def test_a_bad_policy_is_reported_and_the_old_one_stays_also_over_a_restart(tmp_
     assert "policy_refused" in bench.health.reasons()
 
 
+def test_a_policy_is_kept_before_anything_leaves_under_it(tmp_path: Path) -> None:
+    bench = make_bench(tmp_path)
+    feed(bench, scores(row()), "1")
+    (tmp_path / "policy.yaml").unlink()
+    bench.restart()
+    assert feed(bench, scores(row()), "2").how == "handled"
+
+
 def test_a_pin_that_no_policy_matches_holds(tmp_path: Path) -> None:
     bench = make_bench(tmp_path)
     pin = bench.method("policy_info")[1]["hash"]  # type: ignore[index]
@@ -217,10 +226,12 @@ def test_a_silent_series_is_closed_by_running_time_also_over_a_restart(tmp_path:
 def test_the_number_of_remembered_series_is_bounded_and_what_is_forgotten_is_closed_first(tmp_path: Path) -> None:
     bench = make_bench(tmp_path, settings={"max_series": 3})
     for n in range(5):
-        feed(bench, scores(row(series=f"pump-{n}", anomaly=True)), str(n))
+        feed(bench, scores(row(series=f"pump-{n}", anomaly=True), message=f"m-{n}"), str(n))
+    feed(bench, scores(row(secs=1, series="pump-0")), "again")
+    bench.restart()
     emitted = bench.tick()
-    assert [(event.kind, event.series) for event in events(emitted)] == [("closed", "pump-0"), ("closed", "pump-1")]
-    assert [window.series for window in windows(emitted)] == ["pump-0", "pump-1"]
+    assert [(event.kind, event.series) for event in events(emitted)] == [("closed", "pump-1"), ("closed", "pump-2")]
+    assert [window.series for window in windows(emitted)] == ["pump-1", "pump-2"]
     assert bench.module.status()["series"] == 3
     assert bench.metrics.value("forgotten_series") == 2
 

@@ -60,7 +60,7 @@ class State:
     """Where the walk stands inside an object or array."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Edge] = {}
+        self.known: dict[str, Edge | None] = {}
         self.other: Edge | None = None
         self.element: Edge | None = None
 
@@ -109,9 +109,8 @@ class _Compiler:
         state = self._states[identity] = State()
         names = {name for item in active if isinstance(item, _Node) for name in item.children}
         for name in sorted(names - {ANY_KEY, ANY_ELEMENT}):
-            edge = self._edge(active, (name, ANY_KEY), label=_KEY.encode(name) + b":")
-            # An edge that leads nowhere still stands here where a wildcard would otherwise take its key.
-            state.known[name] = edge or Edge(b"", None, None)
+            # None stands here too, or the wildcard would take a key whose own rule denies it.
+            state.known[name] = self._edge(active, (name, ANY_KEY), label=_KEY.encode(name) + b":")
         state.other = self._edge(active, (ANY_KEY,), label=b"")
         state.element = self._edge(active, (ANY_ELEMENT,), label=b"")
         return state
