@@ -1,5 +1,8 @@
 """A small model in a bundle, made by hand: its score is the spread (largest minus smallest) of the window's values."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -66,3 +69,12 @@ def spread_bundle(
         series_pointer=series_pointer,
     )
     return Bundle.from_files({"manifest.json": encode_manifest(manifest), "model.onnx": model, PARITY_FILE: parity})
+
+
+def write_spread_bundle(folder: Path, **arguments: Any) -> Path:
+    bundle = spread_bundle(**arguments)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_bytes(encode_manifest(bundle.manifest))
+    for name, content in bundle.files.items():
+        (folder / name).write_bytes(content)
+    return folder

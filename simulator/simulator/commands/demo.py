@@ -4,17 +4,16 @@ import asyncio
 import shutil
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from simulator.commands.running import fail, run
-from simulator.demo import Demo, DemoFailed, DemoPlan, Outcome, clear_state, plan_scenario
-from simulator.folders import StateFolder
 from simulator.project import find_root
-from simulator.report import last_line, passed, show_report
-from simulator.screen import open_screen
+
+if TYPE_CHECKING:
+    from simulator.demo import Outcome
 
 _NAME = "demo"
 _FAILED = 1
@@ -32,6 +31,8 @@ def demo(
     state: Annotated[Path | None, typer.Option(help="State folder. [.work/demo]", show_default=False)] = None,
 ) -> None:
     """Train a model, start everything, send, break things, and check that nothing was lost or stored twice."""
+    from simulator.report import last_line, passed
+
     console = Console()
     outcome = run(_NAME, lambda: _run(console, seconds, seed, devices, scale, replay, keep, state))
     typer.echo(last_line(outcome))
@@ -48,7 +49,12 @@ async def _run(
     replay: Path | None,
     keep: bool,
     state: Path | None,
-) -> Outcome:
+) -> "Outcome":
+    from simulator.demo import Demo, DemoFailed, DemoPlan, clear_state, plan_scenario
+    from simulator.folders import StateFolder
+    from simulator.report import passed, show_report
+    from simulator.screen import open_screen
+
     root = find_root()
     plan = DemoPlan(
         root=root,

@@ -2,14 +2,16 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from simulator.commands.running import run
-from simulator.local_site import LocalSite, SiteConfig, run_site
 from simulator.project import DEFAULT_STATE, find_root
+
+if TYPE_CHECKING:
+    from simulator.local_site import LocalSite
 
 _NAME = "run"
 
@@ -32,6 +34,8 @@ def run_edge(
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show the processes' lines.")] = False,
 ) -> None:
     """Run the local edge: edgeHub, storage and modules of the deployment template, until Ctrl-C."""
+    from simulator.local_site import SiteConfig, run_site
+
     console = Console()
 
     async def main() -> None:
@@ -51,10 +55,11 @@ def run_edge(
             _show(console, site, state)
             await asyncio.Event().wait()
 
-    run(_NAME, main)
+    # Stopping it is how it ends.
+    run(_NAME, main, interrupted=0)
 
 
-def _show(console: Console, site: LocalSite, state: Path) -> None:
+def _show(console: Console, site: "LocalSite", state: Path) -> None:
     option = "" if state == DEFAULT_STATE else f" --state {state}"
     lines = [
         ("edgeHub", f"{site.info.gateway_host}:{site.info.port} (MQTT over TLS), device {site.info.device_id}"),

@@ -15,14 +15,17 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-def run(command: str, main: Callable[[], Coroutine[object, object, T]]) -> T:
-    """Run to the end. UserError: its line on stderr and exit code 2; Ctrl-C or SIGTERM: everything is stopped, 130."""
+def run(command: str, main: Callable[[], Coroutine[object, object, T]], *, interrupted: int = INTERRUPTED) -> T:
+    """Run to the end. UserError: its line on stderr and exit code 2.
+
+    Ctrl-C or SIGTERM: everything is stopped first, then exit code `interrupted`.
+    """
     try:
         return asyncio.run(_until_signal(main()))
     except UserError as error:
         fail(command, str(error))
     except asyncio.CancelledError:
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(interrupted) from None
 
 
 def fail(command: str, text: str, code: int = BAD_INPUT) -> NoReturn:

@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from simulator.commands.running import run
-from simulator.control import Control
 from simulator.errors import UserError
 from simulator.folders import StateFolder
-from simulator.local_site import EdgeInfo
 from simulator.project import DEFAULT_STATE
+
+if TYPE_CHECKING:
+    from simulator.control import Control
+    from simulator.local_site import EdgeInfo
 
 _State = Annotated[Path, typer.Option(help="State folder of the running edge.")]
 _Module = Annotated[str, typer.Argument(help="Module id, as in the deployment.", show_default=False)]
@@ -80,7 +82,10 @@ def parse_json(text: str, what: str) -> Any:
         raise UserError(f"{what} is not JSON: {error.msg} at character {error.pos + 1}") from None
 
 
-def _edge(state: Path) -> tuple[EdgeInfo, Control]:
+def _edge(state: Path) -> "tuple[EdgeInfo, Control]":
+    from simulator.control import Control
+    from simulator.local_site import EdgeInfo
+
     folder = StateFolder(state)
     return EdgeInfo.of_folder(folder), Control(folder.control_socket)
 
