@@ -41,6 +41,7 @@ _LOG = logging.getLogger(__name__)
 # edgeHub leaves the sequence number of what it publishes at zero, which the wire shows as id 1.
 HUB_PACKET_ID = 1
 _ABORT_AFTER_CLOSE_SECS = 2.0
+_TOPIC_LIMIT_BYTES = 65_535  # properties grow when they are escaped
 
 
 class Delivery(Enum):
@@ -306,6 +307,9 @@ class Connection(asyncio.Protocol):
                 self._in_flight = None
 
     def _granted_qos(self, topic: str) -> int | None:
+        """The best QoS of the filters that take the topic; None when none does, or the topic fits no packet."""
+        if len(topic.encode()) > _TOPIC_LIMIT_BYTES:
+            return None
         return max((q for f, q in self.subscriptions.items() if filter_matches(f, topic)), default=None)
 
 

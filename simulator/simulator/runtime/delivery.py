@@ -56,6 +56,7 @@ class Pump:
                 await self._back_off()
 
     async def _run_once(self) -> None:
+        await asyncio.sleep(0)  # what expires or is rejected waits for nobody: let clients in between two batches
         self._wake.clear()
         batch = self._take()
         if not batch:
@@ -157,7 +158,6 @@ class UpstreamPump(Pump):
             self._queues.remove(entry)
         self._counters.delivered[UPSTREAM] += len(batch)
         batch.clear()
-        await asyncio.sleep(0)  # let clients in between two batches
         return True
 
     def _append(self, batch: list[Queued]) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import socket
 import ssl
+import weakref
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -37,6 +38,7 @@ class LocalEdge:
     def __init__(self, config: RuntimeConfig) -> None:
         self.config = config
         self._stack = contextlib.AsyncExitStack()
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -132,12 +134,18 @@ class LocalEdge:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.pki.chain_file, self.pki.key_file)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(self.hub), sock=sock, ssl=context)
+        server = await loop.create_server(self._accept, sock=sock, ssl=context)
         self._stack.push_async_callback(self._close_server, server)
+
+    def _accept(self) -> Connection:
+        connection = Connection(self.hub)
+        self._connections.add(connection)
+        return connection
 
     async def _close_server(self, server: asyncio.Server) -> None:
         server.close()
-        self.hub.close_all()
+        for connection in list(self._connections):  # also those that never sent CONNECT
+            connection.close("the hub stops", abnormal=False)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(server.wait_closed(), _CLOSE_WAIT_SECS)
 

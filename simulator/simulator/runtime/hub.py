@@ -136,10 +136,6 @@ class LocalHub:
         for connection in [c for c in self._open if c.client_id == client_id]:
             connection.close(reason)
 
-    def close_all(self) -> None:
-        for connection in list(self._open):
-            connection.close("the hub stops", abnormal=False)
-
     def subscribe(self, connection: Connection, granted: Subscriptions, done: Done) -> None:
         """`done` runs when the session is durable: the SUBACK comes after that."""
         self._write_session(lambda: self._sessions.subscribe(connection.client_id, granted), connection, done)
@@ -340,7 +336,7 @@ class LocalHub:
                 self.counters.dropped["ttl_expiry"] += self.queues.remove_expired(time.time())
 
     async def stop(self) -> None:
-        self.close_all()
+        """Ends the pumps; the connections are closed by then."""
         tasks = [task for _, task in self._pumps.values()]
         self._pumps.clear()
         for task in tasks:

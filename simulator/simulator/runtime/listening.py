@@ -1,6 +1,7 @@
 """A loopback address of the runtime's own, so that several runtimes can all use the SDK's fixed port."""
 
 import errno
+import ipaddress
 import random
 import socket
 
@@ -11,6 +12,12 @@ _ATTEMPTS = 200
 
 def listen_on(address: str, port: int) -> socket.socket:
     """Raises RuntimeFailed, with one line that says what to do, when the address is taken or not ours."""
+    try:
+        is_loopback = ipaddress.IPv4Address(address).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback:
+        raise RuntimeFailed(f"{address} is no loopback address; choose one in 127.0.0.0/8")
     try:
         return _bound(address, port)
     except OSError as error:

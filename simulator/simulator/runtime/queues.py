@@ -43,7 +43,7 @@ _decode = msgspec.msgpack.Decoder(_Envelope).decode
 
 class Queues:
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         self._lengths: dict[str, dict[int, int]] = {}
         self._next = 1
         self._load()
@@ -51,12 +51,12 @@ class Queues:
 
     def _load(self) -> None:
         self._lengths = {}
-        for endpoint, priority, count in self._store.read(
+        for endpoint, priority, count in self.store.read(
             "SELECT endpoint, priority, count(*) FROM queued GROUP BY 1, 2"
         ):
             self._lengths.setdefault(endpoint, {})[priority] = count
         # Ids need to rise only while older messages are there, also across a restart.
-        self._next = 1 + int(self._store.read("SELECT coalesce(max(id), 0) FROM messages")[0][0])
+        self._next = 1 + int(self.store.read("SELECT coalesce(max(id), 0) FROM messages")[0][0])
 
     @property
     def lengths(self) -> dict[tuple[str, int], int]:
@@ -73,9 +73,9 @@ class Queues:
         targets = tuple(targets)
         number, self._next = self._next, self._next + 1
         envelope = _encode(_Envelope(message.source, message.app, message.system))
-        self._store.write("INSERT INTO messages VALUES (?, ?, ?, ?)", (number, len(targets), envelope, message.body))
+        self.store.write("INSERT INTO messages VALUES (?, ?, ?, ?)", (number, len(targets), envelope, message.body))
         for target in targets:
-            self._store.write(
+            self.store.write(
                 "INSERT INTO queued VALUES (?, ?, ?, ?)", (target.endpoint, target.priority, number, target.expires)
             )
             by_priority = self._lengths.setdefault(target.endpoint, {})
@@ -93,9 +93,9 @@ class Queues:
         """
         if self.first_priority(endpoint) is None:
             return []
-        self._store.flush()
+        self.store.flush()
         priority = self.first_priority(endpoint)
-        rows = self._store.read(
+        rows = self.store.read(
             "SELECT q.message, q.expires, m.refs, m.envelope, m.body FROM queued q JOIN messages m ON m.id = q.message"
             " WHERE q.endpoint = ? AND q.priority = ? ORDER BY q.message LIMIT ?",
             (endpoint, priority, limit),
@@ -107,7 +107,7 @@ class Queues:
 
     def remove(self, entry: Queued) -> None:
         """The entry is done with; the message's bytes go with its last entry."""
-        removed = self._store.write(
+        removed = self.store.write(
             "DELETE FROM queued WHERE endpoint = ? AND priority = ? AND message = ?",
             (entry.endpoint, entry.priority, entry.number),
         )
@@ -115,10 +115,10 @@ class Queues:
             return  # it expired, or its queue was dropped, while it was being delivered
         self._lengths[entry.endpoint][entry.priority] -= 1
         if entry.is_shared:
-            self._store.write("UPDATE messages SET refs = refs - 1 WHERE id = ?", (entry.number,))
-            self._store.write("DELETE FROM messages WHERE id = ? AND refs <= 0", (entry.number,))
+            self.store.write("UPDATE messages SET refs = refs - 1 WHERE id = ?", (entry.number,))
+            self.store.write("DELETE FROM messages WHERE id = ? AND refs <= 0", (entry.number,))
         else:
-            self._store.write("DELETE FROM messages WHERE id = ?", (entry.number,))
+            self.store.write("DELETE FROM messages WHERE id = ?", (entry.number,))
 
     def remove_expired(self, now: float) -> int:
         """Removes what nobody would deliver any more, of queues without a route too; returns how many entries."""
@@ -129,16 +129,16 @@ class Queues:
         return self._remove_where("endpoint = ? AND priority = ?", (endpoint, priority))
 
     def _remove_where(self, condition: str, parameters: tuple[float, ...] | tuple[str, int]) -> int:
-        count = int(self._store.read(f"SELECT count(*) FROM queued WHERE {condition}", parameters)[0][0])
+        count = int(self.store.read(f"SELECT count(*) FROM queued WHERE {condition}", parameters)[0][0])
         if count:
-            self._store.write(
+            self.store.write(
                 "UPDATE messages SET refs = refs - gone.entries FROM"
                 f" (SELECT message, count(*) AS entries FROM queued WHERE {condition} GROUP BY message) AS gone"
                 " WHERE messages.id = gone.message",
                 parameters,
             )
-            self._store.write(f"DELETE FROM queued WHERE {condition}", parameters)
-            self._store.write("DELETE FROM messages WHERE refs <= 0")
+            self.store.write(f"DELETE FROM queued WHERE {condition}", parameters)
+            self.store.write("DELETE FROM messages WHERE refs <= 0")
             self._load()
         return count
 

@@ -217,6 +217,9 @@ async def test_a_long_state_path_and_a_taken_address_are_no_riddle(tmp_path: Pat
             await LocalEdge(RuntimeConfig(state_dir=tmp_path / "other", address=edge.address)).__aenter__()
         with pytest.raises(RuntimeFailed, match="another runtime uses"):
             await LocalEdge(RuntimeConfig(state_dir=state)).__aenter__()
+        for address in ("0.0.0.0", "localhost", "10.0.0.1"):
+            with pytest.raises(RuntimeFailed, match=r"choose one in 127\.0\.0\.0/8"):
+                await LocalEdge(RuntimeConfig(state_dir=tmp_path / "other", address=address)).__aenter__()
 
 
 async def test_a_removed_identity_loses_its_connection_and_its_way_in(edge: LocalEdge) -> None:

@@ -305,3 +305,42 @@ async def test_removing_a_route_drops_its_default_queue(edge: LocalEdge) -> None
         edge.set_edge_hub_config(hub_config())
         assert edge.stats()["queued_total"] == 0
         assert edge.stats()["messages_dropped"] == {"route_removed": 1}
+
+
+async def test_a_full_disk_closes_without_an_acknowledgement_and_loses_nothing_acknowledged(edge: LocalEdge) -> None:
+    store = edge.hub.queues.store
+    async with RawClient(edge, "leaf") as leaf:
+        await leaf.publish_acked(leaf.telemetry(), b"kept")
+        pages = store.read("PRAGMA page_count")[0][0]
+        store.read(f"PRAGMA max_page_count={pages + 4}")
+        leaf.publish(leaf.telemetry(), b"x" * 100_000)
+        await leaf.expect_close()
+        assert leaf.received == []
+        assert edge.stats()["queued_total"] == 1
+    store.read("PRAGMA max_page_count=1000000")
+    async with RawClient(edge, "leaf") as leaf, RawClient(edge, "local-edge", "m") as module:
+        await leaf.publish_acked(leaf.telemetry(), b"x" * 100_000)
+        await module.subscribe_inputs()
+        assert [await receive(module), await receive(module)] == [b"kept", b"x" * 100_000]
+
+
+async def test_properties_too_long_for_a_topic_cost_that_message_alone(edge: LocalEdge) -> None:
+    async with RawClient(edge, "local-edge", "m") as module, RawClient(edge, "leaf") as leaf:
+        await module.subscribe_inputs()
+        await leaf.publish_acked(leaf.telemetry("k=" + "ü" * 20_000), b"1")  # 120,000 bytes when escaped
+        await leaf.publish_acked(leaf.telemetry(), b"2")
+        assert await receive(module) == b"2"
+        assert edge.stats()["messages_dropped"] == {"invalid": 1}
+
+
+async def test_a_long_queue_of_rejected_messages_does_not_stop_the_hub(edge: LocalEdge) -> None:
+    async with RawClient(edge, "local-edge", "m") as module, RawClient(edge, "leaf") as leaf:
+        await module.subscribe_inputs()
+        for number in range(300):
+            leaf.publish(leaf.telemetry(), b"%d" % number)
+        await leaf.settle()
+        await module.expect(Publish)
+        await module.unsubscribe(INPUTS.format("m"))
+        module.acknowledge()
+        await until(lambda: edge.stats()["queued_total"] == 0)
+        assert edge.stats()["messages_dropped"] == {"invalid": 299}
