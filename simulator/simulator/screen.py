@@ -17,7 +17,10 @@ _PLAIN_EVERY_SECS = 10.0
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a demo at one moment. Rates are rows per second over the last few seconds."""
+    """The state of a demo at one moment. Rates are rows per second over the last few seconds.
+
+    `stored_rows`, `episodes` and `faults_found` are what lies in storage, not what somebody claims to have sent there.
+    """
 
     elapsed_secs: float = 0.0
     phase: str = ""
@@ -25,13 +28,12 @@ class Snapshot:
     sent_rows: int = 0
     planned_rows: int = 0
     sent_rate: float = 0.0
-    scored_rows: int = 0
     scored_rate: float = 0.0
-    anomalous_rows: int = 0
     hub_messages: int = 0
     spooled_rows: int = 0
     stored_rows: int = 0
     blobs: int = 0
+    episodes: int = 0
     faults_found: int = 0
     faults_injected: int = 0
     storage: str = "reachable"
@@ -69,12 +71,11 @@ class PlainScreen:
 
 
 def plain_line(now: Snapshot) -> str:
+    faults = f" ({now.faults_found} of {now.faults_injected} faults)" if now.faults_injected else ""
     return (
-        f"sent {now.sent_rows:,}/{now.planned_rows:,} ({now.sent_rate:.0f}/s)  "
-        f"scored {now.scored_rows:,} ({now.scored_rate:.0f}/s)  anomalous {now.anomalous_rows:,}  "
-        f"waiting {now.hub_messages:,} messages, {now.spooled_rows:,} rows  "
-        f"stored {now.stored_rows:,} in {now.blobs:,} blobs"
-        + (f"  faults found {now.faults_found}/{now.faults_injected}" if now.faults_injected else "")
+        f"sent {now.sent_rows:,} of {now.planned_rows:,} ({now.sent_rate:.0f}/s), scored {now.scored_rate:.0f}/s, "
+        f"waiting {now.hub_messages:,} messages and {now.spooled_rows:,} rows, "
+        f"stored {now.stored_rows:,} in {now.blobs:,} blobs, {now.episodes:,} episodes{faults}"
     )
 
 
@@ -105,22 +106,22 @@ class LiveScreen:
 def _numbers(now: Snapshot) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2))
     states = dict(now.modules)
-    injected = f"{now.faults_injected} injected, {now.faults_found} found" if now.faults_injected else ""
+    faults = f"{now.faults_found} of {now.faults_injected} injected faults found" if now.faults_injected else ""
     rows = [
         (
             "devices",
-            f"{now.sent_rows:,} of {now.planned_rows:,} rows",
+            f"{now.sent_rows:,} of {now.planned_rows:,} rows sent",
             f"{now.sent_rate:.0f}/s",
-            f"{now.devices} sending",
+            f"{now.devices} up",
         ),
         ("edgeHub", f"{now.hub_messages:,} messages waiting", "", ""),
-        ("scorer", f"{now.scored_rows:,} rows scored", f"{now.scored_rate:.0f}/s", states.get("scorer", "")),
-        ("anomaly_router", f"{now.anomalous_rows:,} anomalous rows", injected, states.get("anomaly_router", "")),
-        ("uploader", f"{now.spooled_rows:,} rows in the spool", "", states.get("uploader", "")),
+        ("scorer", "rows scored", f"{now.scored_rate:.0f}/s", states.get("scorer", "")),
+        ("anomaly_router", f"{now.episodes:,} episodes in storage", faults, states.get("anomaly_router", "")),
+        ("uploader", f"{now.spooled_rows:,} rows in its spool", "", states.get("uploader", "")),
         ("storage", f"{now.stored_rows:,} rows stored", f"{now.blobs:,} blobs", now.storage),
     ]
     for name, *cells in rows:
-        trouble = cells[-1] not in ("", "up", "reachable") and not cells[-1].endswith("sending")
+        trouble = not cells[-1].endswith(("up", "reachable"))
         table.add_row(Text(name, style="bold"), *cells[:-1], Text(cells[-1], style="yellow" if trouble else "green"))
     return table
 

@@ -87,10 +87,8 @@ class Watch:
         now = time.monotonic()
         scored = self._meters["scorer"].total("edgeweir_scorer_rows_total")
         faults = self._injected()
-        found = 0
-        if faults:
-            episodes = collect_episodes(self._expected, self._seen.lane("anomalies"))
-            found = sum(score_faults(faults, episodes, after_rows=self._window_rows).found.values())
+        episodes = collect_episodes(self._expected, self._seen.lane("anomalies"))
+        found = sum(score_faults(faults, episodes, after_rows=self._window_rows).found.values())
         return Snapshot(
             elapsed_secs=now - self._began,
             phase=self.phase,
@@ -98,9 +96,8 @@ class Watch:
             sent_rows=self._sent_rows.total(),
             planned_rows=self._scene.rows,
             sent_rate=self._rates["sent"].add(now, self._sent_rows.total()),
-            scored_rows=int(scored),
             scored_rate=self._rates["scored"].add(now, scored),
-            anomalous_rows=int(self._meters["scorer"].total("edgeweir_scorer_anomalous_rows_total")),
+            episodes=len(episodes),
             hub_messages=self._queued,
             spooled_rows=int(self._meters["uploader"].gauge("edgeweir_uploader_backlog_rows")),
             stored_rows=self._stored_rows,
@@ -136,7 +133,7 @@ class Watch:
                 for blob in listed
                 if blob.name not in self._known and parse_blob_name(blob.name).lane == "anomalies"
             ]
-            if fresh and self._scene.faults:
+            if fresh:
                 await asyncio.to_thread(read_blobs, azurite.connection_string, self._site.container, fresh, self._seen)
             self._known.update(fresh)
             await asyncio.sleep(_STORAGE_PERIOD_SECS)
