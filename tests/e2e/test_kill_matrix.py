@@ -71,12 +71,12 @@ async def test_each_module_killed_between_any_two_steps_stores_everything_once(t
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails, to run the same order of steps again
     async with pipeline(tmp_path, bundle, time_scale=TIME_SCALE) as site:
         feeder = Feeder(site)
-        feeding = asyncio.create_task(feeder.run())
-        died = await asyncio.gather(
-            *(die_at_every_step(site, module, random.Random(f"{seed}/{module}")) for module in STEPS_OF)
-        )
-        feeder.stop()
-        await feeding
+        async with asyncio.TaskGroup() as group:
+            group.create_task(feeder.run())
+            died = await asyncio.gather(
+                *(die_at_every_step(site, module, random.Random(f"{seed}/{module}")) for module in STEPS_OF)
+            )
+            feeder.stop()
         await site.wait_until_connected()
         await settle(site)
         storage = await read_back(site)
