@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from simulator.delivery import Message
 from simulator.devices import Device
 from simulator.errors import UserError
 from simulator.folders import StateFolder
-from simulator.local_site import EDGE_HUB, EdgeInfo
+from simulator.local_site import EDGE_HUB, EdgeInfo, SiteConfig, run_site
+from simulator.project import find_root
 from simulator.stored import list_blobs
 from tests.fixtures import StartSite
 from tests.simulator.waiting import until
@@ -64,13 +66,17 @@ async def test_the_uploader_starts_with_a_secret_that_opens_the_storage(local_si
     assert status == 200
 
 
-async def test_a_missing_module_and_a_taken_address_are_told_in_one_line(local_site: StartSite, tmp_path: Path) -> None:
+async def test_a_missing_module_is_told_with_those_that_exist(local_site: StartSite) -> None:
     with pytest.raises(UserError, match="the template has no module nope, only uploader, anomaly_router, scorer"):
         await local_site(modules=["nope"])
-    site = await local_site(modules=["scorer"], storage=False)
-    other = tmp_path / "other"
-    first = await local_site(state=other, modules=[], storage=False)
-    assert first.info.address != site.info.address
+
+
+async def test_two_sites_run_side_by_side(local_site: StartSite, tmp_path: Path) -> None:
+    first = await local_site(state=tmp_path / "1", modules=["scorer"], storage=False)
+    second = await local_site(state=tmp_path / "2", modules=["scorer"], storage=False)
+    assert first.info.address != second.info.address
+    await first.wait_until_connected()
+    await second.wait_until_connected()
 
 
 async def test_a_module_that_cannot_start_is_named_with_its_last_words(local_site: StartSite) -> None:
@@ -92,3 +98,24 @@ async def test_the_expanded_manifest_is_left_to_read(local_site: StartSite) -> N
     site = await local_site(modules=[], storage=False)
     manifest = json.loads(site.folder.manifest.read_text())
     assert set(manifest["modulesContent"]) >= {"$edgeAgent", "$edgeHub", "scorer"}
+
+
+async def test_refused_credentials_are_told_in_one_line(local_site: StartSite) -> None:
+    site = await local_site(modules=[], storage=False)
+    await site.add_device("pump-01")
+    stranger = site.info.access("pump-01", "bm90IHRoZSBrZXk=")
+    async with Device(stranger) as device:
+        with pytest.raises(UserError, match="device pump-01 cannot connect: the hub refused its credentials"):
+            await device.connect(attempts=1)
+
+
+async def test_an_address_that_is_taken_is_told_in_one_line(tmp_path: Path) -> None:
+    config = SiteConfig(root=find_root(Path(__file__).parent), state=tmp_path, modules=[], storage=False)
+    async with run_site(config) as site:
+        address, port = site.info.address, site.info.port
+    taken = pytest.raises(UserError, match=f"edgeHub cannot start: {address}:{port} is taken")
+    with socket.create_server((address, port)), taken:
+        async with run_site(config):
+            pass
+    async with run_site(config) as again:
+        assert again.info.address == address
