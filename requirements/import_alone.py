@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +44,12 @@ def requirement_name(requirement: str) -> str:
     return normal(match.group())
 
 
+def package_of(document: dict[str, Any]) -> str:
+    """The one package that a member's pyproject puts into its wheel."""
+    package: str = document["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"][0]
+    return package
+
+
 def closure(distribution: str, seen: set[str]) -> set[str]:
     """The distribution and everything it requires in this environment."""
     if distribution in seen:
@@ -70,10 +77,12 @@ def imports_of(source: Path) -> Iterator[tuple[int, str]]:
 def main() -> int:
     members = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["edgeweir"]["members"]
     providers = {top: {normal(name) for name in names} for top, names in packages_distributions().items()}
+    documents = {member: tomllib.loads((ROOT / member / "pyproject.toml").read_text()) for member in members}
+    for document in documents.values():  # an editable installation does not list its modules
+        providers[package_of(document)] = {normal(document["project"]["name"])}
     faults = []
-    for member in members:
-        document = tomllib.loads((ROOT / member / "pyproject.toml").read_text())
-        package = document["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"][0]
+    for member, document in documents.items():
+        package = package_of(document)
         own = normal(document["project"]["name"])
         declared = {own, *(requirement_name(text) for text in document["project"].get("dependencies", []))}
         for source in sorted((ROOT / member / package).rglob("*.py")):
