@@ -165,7 +165,8 @@ class Demo:
             return await asyncio.to_thread(self._read_back, site)
         finally:
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
 
     async def _train(self) -> Path:
         """A bundle by a trainer of its own process, from clean data only."""

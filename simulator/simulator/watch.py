@@ -1,8 +1,11 @@
 """What is going on while a demo runs: asks edgeHub, the modules and the storage, about twice a second."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter, deque
+
+from azure.core.exceptions import AzureError
 
 from contract.batch import parse_blob_name
 from simulator.delivery import Message
@@ -125,15 +128,19 @@ class Watch:
         azurite = self._site.azurite
         assert azurite is not None
         while True:
-            listed = await asyncio.to_thread(list_rows, azurite.connection_string, self._site.container)
-            self._blobs = len(listed)
-            self._stored_rows = sum(blob.rows for blob in listed if parse_blob_name(blob.name).lane == "readings")
-            fresh = [
-                blob.name
-                for blob in listed
-                if blob.name not in self._known and parse_blob_name(blob.name).lane == "anomalies"
-            ]
-            if fresh:
-                await asyncio.to_thread(read_blobs, azurite.connection_string, self._site.container, fresh, self._seen)
-            self._known.update(fresh)
+            with contextlib.suppress(AzureError):  # it is asked again in two seconds; the verdict does not rest on it
+                await self._read_storage(azurite.connection_string)
             await asyncio.sleep(_STORAGE_PERIOD_SECS)
+
+    async def _read_storage(self, connection_string: str) -> None:
+        listed = await asyncio.to_thread(list_rows, connection_string, self._site.container)
+        self._blobs = len(listed)
+        self._stored_rows = sum(blob.rows for blob in listed if parse_blob_name(blob.name).lane == "readings")
+        fresh = [
+            blob.name
+            for blob in listed
+            if blob.name not in self._known and parse_blob_name(blob.name).lane == "anomalies"
+        ]
+        if fresh:
+            await asyncio.to_thread(read_blobs, connection_string, self._site.container, fresh, self._seen)
+        self._known.update(fresh)

@@ -70,7 +70,8 @@ def _show(console: Console, site: "LocalSite", state: Path) -> None:
         ("settings", f"edgeweir twin get scorer{option}"),
     ]
     if site.azurite is not None:
-        lines.insert(2, ("storage", site.azurite.connection_string))
+        secret = site.folder.etc("uploader") / "secrets/storage"
+        lines.insert(2, ("storage", f"http://127.0.0.1:{site.azurite.port} (connection string: {secret})"))
     if "scorer" in site.modules and not site.folder.has_bundle():
         lines.append(("no model", "the scorer holds everything back; train one, then start again with --bundle"))
     console.print()
