@@ -1,6 +1,7 @@
 """Seen identities, outbox and the module's own table against a simple model, with rollbacks and reopening."""
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -125,8 +126,10 @@ def test_every_identity_has_one_effect_through_failures_crashes_and_reboots(tmp_
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "s.db", clock=ManualClock(), boot_id="b")
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "s.db", clock=ManualClock(), boot_id="b")
+    yield store
+    store.close()
 
 
 def _see(store: Store, numbers: range, device: str = "d") -> None:

@@ -323,7 +323,7 @@ class Host:
 
 
 def _version_of(module: Module[Any]) -> str:
-    try:
-        return metadata.version(f"edgeweir-{module.name.replace('_', '-')}")
-    except metadata.PackageNotFoundError:
-        return metadata.version("edgeweir-edge-module")
+    for distribution in (f"edgeweir-{module.name.replace('_', '-')}", "edgeweir-edge-module"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(distribution)
+    return "unknown"  # run from a source tree that is not installed

@@ -146,9 +146,13 @@ class Store:
 def _connect(path: Path) -> sqlite3.Connection:
     # check_same_thread is off because the file is opened and closed by another thread than the worker that uses it.
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=5.0)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA foreign_keys = ON")
-    # One large transaction must not leave a large log behind.
-    db.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT_BYTES}")
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+        # One large transaction must not leave a large log behind.
+        db.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT_BYTES}")
+    except BaseException:
+        db.close()
+        raise
     return db

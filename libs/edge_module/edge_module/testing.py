@@ -13,6 +13,7 @@ import asyncio
 import errno
 import logging
 import os
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
@@ -210,6 +211,8 @@ class Bench(Generic[S]):
         self.module = self._make_module()
         self.metrics = Metrics(self.module.name)
         store = Store(self._state_dir / f"{self.module.name}.db", clock=self.clock, boot_id=self.boot_id)
+        # Closes the file when a test forgets to; Python 3.13 warns otherwise.
+        weakref.finalize(self, store.close)
         self.engine = Engine(
             self.module,
             store,
