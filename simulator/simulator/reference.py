@@ -102,7 +102,9 @@ class Scoring:
 
     def _series_name(self, device: str, reading: dict[str, Any]) -> str:
         found = resolve(reading, self._series_tokens) if self._series_tokens else MISSING
-        return str(found) if isinstance(found, str) else device
+        if isinstance(found, Number):
+            return str(found) if found.lstrip("-").isdigit() else device
+        return found if isinstance(found, str) else device
 
     def _values(self, state: _Series, reading: dict[str, Any]) -> tuple[float, ...] | None:
         values = [self._value(state, feature, resolve(reading, tokens)) for feature, tokens in self._features]
@@ -196,6 +198,8 @@ class Reference:
             else:
                 self.expected.rejected[identity] = element
         for row, score in zip(rows, self._scoring.scores(rows), strict=True):
+            if score is not None and not math.isfinite(score):
+                row.no_score, score = "not_finite", None
             self.expected.rows[row.identity] = ExpectedRow(
                 series=row.series,
                 index=row.index,
