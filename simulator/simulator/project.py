@@ -18,3 +18,8 @@ def find_root(start: Path | None = None) -> Path:
             if (folder / _MARK).is_file():
                 return folder
     raise UserError("this is not inside the project's folder; change into the one with deployment.template.json")
+
+
+def locate_state(state: Path) -> Path:
+    """The default state folder lies in the project, wherever a command is run from; any other is taken as given."""
+    return find_root() / state if state == DEFAULT_STATE else state

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from simulator.commands.running import run
-from simulator.project import DEFAULT_STATE, find_root
+from simulator.project import DEFAULT_STATE, find_root, locate_state
 
 if TYPE_CHECKING:
     from simulator.local_site import LocalSite
@@ -41,7 +41,7 @@ def run_edge(
     async def main() -> None:
         config = SiteConfig(
             root=find_root(),
-            state=state,
+            state=locate_state(state),
             template=template,
             modules=module,
             bundle=bundle,

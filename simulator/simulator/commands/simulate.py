@@ -10,7 +10,7 @@ from rich.console import Console
 from simulator.commands.running import run
 from simulator.delivery import Mishaps
 from simulator.machines import FaultPlan, Pump, machine_names
-from simulator.project import DEFAULT_STATE
+from simulator.project import DEFAULT_STATE, locate_state
 from simulator.replay import read_replay
 
 _NAME = "simulate"
@@ -67,8 +67,9 @@ def simulate(
             plan = pump_plan(
                 pumps, rows=rows, batch=batch, speed=speed, mishaps=mishaps, seed=seed, clock_jump_secs=clock_jump
             )
-        accesses = await find_accesses(plan, state, connection_string, ca)
-        sent, again = await send(plan, accesses, console, StateFolder(state).logs)
+        folder = locate_state(state)
+        accesses = await find_accesses(plan, folder, connection_string, ca)
+        sent, again = await send(plan, accesses, console, StateFolder(folder).logs)
         console.print(f"{sent:,} messages acknowledged, {again:,} of them after another attempt", highlight=False)
         for pump in pumps if csv is None else ():
             for fault in pump.faults:

@@ -9,7 +9,7 @@ import typer
 from simulator.commands.running import run
 from simulator.errors import UserError
 from simulator.folders import StateFolder
-from simulator.project import DEFAULT_STATE
+from simulator.project import DEFAULT_STATE, locate_state
 
 if TYPE_CHECKING:
     from simulator.control import Control
@@ -86,7 +86,7 @@ def _edge(state: Path) -> "tuple[EdgeInfo, Control]":
     from simulator.control import Control
     from simulator.local_site import EdgeInfo
 
-    folder = StateFolder(state)
+    folder = StateFolder(locate_state(state))
     return EdgeInfo.of_folder(folder), Control(folder.control_socket)
 
 
