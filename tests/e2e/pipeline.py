@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
@@ -10,8 +11,9 @@ from pathlib import Path
 
 from simulator.delivery import Message, into_messages
 from simulator.devices import Device
+from simulator.errors import UserError
 from simulator.folders import read_bundle
-from simulator.local_site import LocalSite, SiteConfig, run_site
+from simulator.local_site import EDGE_HUB, LocalSite, SiteConfig, run_site
 from simulator.machines import FaultPlan, Pump, machine_names
 from simulator.oracle import Verdict, judge
 from simulator.process import Child
@@ -62,6 +64,22 @@ async def pipeline(state: Path, bundle: Path, *, time_scale: float) -> AsyncIter
     async with run_site(config) as site:
         await site.wait_until_connected()
         yield site
+
+
+async def kill_hub(site: LocalSite) -> None:
+    """SIGKILL edgeHub; returns once it runs again and all modules are back."""
+    starts = site.supervisor.starts(EDGE_HUB)
+    assert site.supervisor.send_signal(EDGE_HUB, signal.SIGKILL)
+    async with asyncio.timeout(_DRAIN_SECS):
+        while site.supervisor.starts(EDGE_HUB) == starts or not await are_connected(site):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def are_connected(site: LocalSite) -> bool:
+    try:
+        return await site.connected_modules() >= set(site.modules)
+    except UserError:
+        return False  # its control socket does not answer yet
 
 
 class Feeder:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from azure.iot.device import IoTHubDeviceClient, Message
+from azure.iot.device.exceptions import ClientError
 
 from simulator.runtime import LocalEdge, RuntimeConfig
 from tests.edge_module.process import EchoProcess
@@ -79,7 +80,9 @@ async def sender(edge: LocalEdge, name: str) -> AsyncIterator[Callable[[int], An
     try:
         yield lambda number: asyncio.to_thread(send, number)
     finally:
-        await asyncio.to_thread(client.shutdown)
+        # The SDK's shutdown sometimes trips over paho's own end of the connection; everything was acknowledged before.
+        with contextlib.suppress(ClientError):
+            await asyncio.to_thread(client.shutdown)
 
 
 @pytest.fixture
