@@ -20,8 +20,8 @@ help: ## what there is
 demo: $(VENV)/.ready ## the whole pipeline on this machine: devices, modules, storage, faults, a verdict
 	@$(BIN)/edgeweir demo $(ARGS)
 
-test: $(VENV)/.ready ## every test
-	@$(BIN)/pytest $(ARGS)
+test: $(VENV)/.ready ## every test, on two processes; ARGS="-n 0 tests/scorer" for a part of them
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.ready ## format, lint, types, and each distribution imported alone
 	@$(BIN)/ruff format --check .
