@@ -1,5 +1,7 @@
 """The end of a demo: what was found, and the one line that says whether it held."""
 
+import sys
+
 from rich.console import Console
 from rich.table import Table
 
@@ -7,6 +9,7 @@ from contract.timestamps import format_timestamp
 from simulator.demo import Outcome
 from simulator.faults import FAULT_KINDS, JUDGED_KINDS
 from simulator.oracle import Episode, FaultScore, collect_episodes, score_faults
+from simulator.scenario import TRAINING_SHARE
 from simulator.screen import clock
 
 
@@ -57,6 +60,13 @@ def labelled_windows(outcome: Outcome) -> list[tuple[int, int, bool]]:
         (window.first_micros, window.last_micros, any(window.covers(micros) for micros in touched))
         for window in outcome.scenario.windows
     ]
+
+
+def _trained_until(outcome: Outcome) -> int:
+    """The last microsecond of the rows that the model was fitted to; a labelled window there is no fair question."""
+    times = outcome.scenario.times
+    known = [micros for micros in times[: int(len(times) * TRAINING_SHARE)] if micros is not None]
+    return max(known, default=-sys.maxsize)
 
 
 def _in_a_window(outcome: Outcome, episode: Episode) -> bool:
@@ -114,8 +124,14 @@ def _show_windows(console: Console, outcome: Outcome) -> None:
     table.add_column("labelled window")
     table.add_column("to")
     table.add_column("found")
+    table.add_column("")
+    trained_until = _trained_until(outcome)
     for first, last, found in labelled_windows(outcome):
-        table.add_row(format_timestamp(first), format_timestamp(last), "yes" if found else "no")
+        note = "within the part it was trained on" if first <= trained_until else ""
+        table.add_row(format_timestamp(first), format_timestamp(last), "yes" if found else "no", note)
     console.print(table)
-    console.print(f"{count_false(outcome)} episodes lie in no labelled window", highlight=False)
+    outside = count_false(outcome)
+    console.print(
+        f"{outside} {'episode lies' if outside == 1 else 'episodes lie'} in no labelled window", highlight=False
+    )
     console.print()

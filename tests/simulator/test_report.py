@@ -106,7 +106,14 @@ def test_the_report_names_what_broke() -> None:
 def test_the_report_of_a_replay_shows_its_windows() -> None:
     text = shown(outcome((25,), (70,), replay=Path("m.csv")))
     assert "1970-01-01T00:00:00.000020Z" in text
-    assert "1 episodes lie in no labelled window" in text
+    assert "1 episode lies in no labelled window" in text
+    assert "trained on" not in text  # 15 of 100 rows were, and the window begins at the 20th
+
+
+def test_a_labelled_window_in_the_training_part_is_marked() -> None:
+    replayed = outcome(replay=Path("m.csv"))
+    early = dataclasses.replace(replayed.scenario, windows=(LabelledWindow(5, 30),))
+    assert "within the part it was trained on" in shown(dataclasses.replace(replayed, scenario=early))
 
 
 def test_without_a_terminal_there_are_calm_lines() -> None:
