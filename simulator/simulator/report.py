@@ -127,7 +127,7 @@ def _show_windows(console: Console, outcome: Outcome) -> None:
     table.add_column("")
     trained_until = _trained_until(outcome)
     for first, last, found in labelled_windows(outcome):
-        note = "within the part it was trained on" if first <= trained_until else ""
+        note = "in the part trained on" if first <= trained_until else ""
         table.add_row(format_timestamp(first), format_timestamp(last), "yes" if found else "no", note)
     console.print(table)
     outside = count_false(outcome)

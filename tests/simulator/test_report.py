@@ -113,7 +113,7 @@ def test_the_report_of_a_replay_shows_its_windows() -> None:
 def test_a_labelled_window_in_the_training_part_is_marked() -> None:
     replayed = outcome(replay=Path("m.csv"))
     early = dataclasses.replace(replayed.scenario, windows=(LabelledWindow(5, 30),))
-    assert "within the part it was trained on" in shown(dataclasses.replace(replayed, scenario=early))
+    assert "in the part trained on" in shown(dataclasses.replace(replayed, scenario=early))
 
 
 def test_without_a_terminal_there_are_calm_lines() -> None:
