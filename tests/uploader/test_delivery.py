@@ -312,3 +312,21 @@ async def test_a_disk_that_refuses_now_and_then_loses_and_doubles_nothing(
     container = azurite.container(container_name)
     assert stored_rows(container) == list(range(100))
     assert_chain_is_whole(stored_blobs(container))
+
+
+async def test_a_batch_that_cannot_be_cut_is_told_and_tried_again(
+    tmp_path: Path, azurite: Azurite, container_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make_bench(tmp_path, azurite, desired(container_name))
+
+    def no_memory(lines: object) -> bytes:
+        raise MemoryError
+
+    async with working(bench):
+        with monkeypatch.context() as patch:
+            patch.setattr("uploader.sender.compress", no_memory)
+            assert feed(bench, numbered(0, 5), message_id="m0") == "handled"
+            await until(lambda: "cut_failed" in bench.health.reasons())
+        await until(lambda: "cut_failed" not in bench.health.reasons())
+        await until(lambda: is_drained(bench))
+    assert stored_rows(azurite.container(container_name)) == list(range(5))

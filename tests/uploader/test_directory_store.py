@@ -96,4 +96,4 @@ def test_a_full_disk_is_a_failure_with_its_reason(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "fsync", full)
     outcome = attempt(DirectoryStore(tmp_path), blob(), probe=False)
     assert isinstance(outcome, Failed)
-    assert outcome.reason == "disk_full"
+    assert outcome.reason == "folder_full"

@@ -77,6 +77,11 @@ REASONS: Final[dict[str, Reason]] = {
         "batches wait for a destination that the settings no longer name", "name it again, under the same name"
     ),
     "storage_unreachable": Reason("the storage service does not answer", "check the link, its address and its port"),
+    "cut_failed": Reason("rows cannot be made a batch; they stay in the spool", "report the logged error"),
+    "folder_full": Reason(
+        "a folder that is a destination has no space left", "free or add space; it goes on by itself"
+    ),
+    "folder_error": Reason("a folder that is a destination refuses to write", "check the volume"),
     "storage_error": Reason("the storage service answers with an error", "look the code up in its documentation"),
     "auth_refused": Reason("the storage service refuses the credential", "replace the mounted file; no restart needed"),
     "clock_skew": Reason("refused, and this clock is more than five minutes off", "set the machine's clock"),

@@ -101,5 +101,5 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _not_now(error: OSError) -> NotNow:
-    reason = "disk_full" if error.errno in _FULL else "disk_error"
+    reason = "folder_full" if error.errno in _FULL else "folder_error"
     return NotNow(reason, f"{error.strerror or error}: {error.filename or ''}")

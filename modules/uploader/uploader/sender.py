@@ -142,16 +142,23 @@ class Sender:
         limits = limits_of(self._settings)
         full, now = self._spool_is_full, self._context.clock.now_micros()
         due = await self._in_spool(lambda tx: self._spool.due(lanes, limits, now=now, everything=full))
-        done = [await self._try_to_cut(batch, limits) for batch in due or []]
+        if due is None:
+            return False
+        failed: list[str] = []
+        done = [await self._try_to_cut(batch, limits, failed) for batch in due]
+        if failed:
+            self._context.health.set("cut_failed", "; ".join(failed))
+        else:
+            self._context.health.clear("cut_failed")
         return any(done)
 
-    async def _try_to_cut(self, batch: OpenBatch, limits: Limits) -> bool:
+    async def _try_to_cut(self, batch: OpenBatch, limits: Limits, failed: list[str]) -> bool:
         try:
             return await self._cut(batch, limits)
         except Exception as error:
-            # Its records stay; the other groups go on.
+            # Its records stay and are tried again; the other groups go on.
             self._context.log.exception("cutting failed", extra={"fields": {"lane": batch.group.lane}})
-            self._context.health.set("internal_error", f"cutting a batch of {batch.group.lane}: {type(error).__name__}")
+            failed.append(f"{batch.group.lane}: {type(error).__name__}")
             return False
 
     async def _cut(self, batch: OpenBatch, limits: Limits) -> bool:
