@@ -18,6 +18,7 @@ from tests.e2e.pipeline import Feeder, pipeline, read_back, settle, verdict_of
 
 TIME_SCALE = 60.0
 _STEP_SECS = 45.0
+_SAYS = "kill point "
 _PUBLISHING = {"before_publish", "after_publish", "published_acked", "before_prune", "after_prune"}
 _UPLOADING = (
     "uploader_before_cut",
@@ -35,7 +36,7 @@ STEPS_OF = {
 
 
 async def die_at_every_step(site: LocalSite, module: str, rng: random.Random) -> list[str]:
-    """Restart the module once for each step, told to kill itself there. Returns the steps at which it died."""
+    """Restart the module once for each step, told to kill itself there. Returns the steps in that order."""
     steps = list(STEPS_OF[module])
     rng.shuffle(steps)
     environments = [{"EDGEWEIR_KILL_AT": f"{step}:{rng.randint(1, 3)}"} for step in steps]
@@ -48,7 +49,14 @@ async def die_at_every_step(site: LocalSite, module: str, rng: random.Random) ->
         await until(lambda: site.supervisor.starts(module) >= start, site, module, step)  # noqa: B023 - awaited here
         site.module_env[module] = following
         await until(lambda: has_ended(site, module, start), site, module, step)  # noqa: B023 - awaited here
+        assert site.supervisor.exit_code(module) == -signal.SIGKILL, f"{step}: {site.last_line(module)}"
     return steps
+
+
+def steps_of_log(site: LocalSite, module: str) -> list[str]:
+    """The steps at which the module says it killed itself, in order."""
+    lines = (site.folder.logs / f"{module}.log").read_text().splitlines()
+    return [line.removeprefix(_SAYS) for line in lines if line.startswith(_SAYS)]
 
 
 def has_ended(site: LocalSite, module: str, start: int) -> bool:
@@ -73,14 +81,15 @@ async def test_each_module_killed_between_any_two_steps_stores_everything_once(t
         feeder = Feeder(site)
         async with asyncio.TaskGroup() as group:
             group.create_task(feeder.run())
-            died = await asyncio.gather(
+            wanted = await asyncio.gather(
                 *(die_at_every_step(site, module, random.Random(f"{seed}/{module}")) for module in STEPS_OF)
             )
             feeder.stop()
         await site.wait_until_connected()
         await settle(site)
         storage = await read_back(site)
-    assert [set(steps) for steps in died] == [set(steps) for steps in STEPS_OF.values()]
+        died = [steps_of_log(site, module) for module in STEPS_OF]
+    assert died == wanted
     verdict = verdict_of(bundle, feeder.sent, storage)
     assert verdict.sent > 500
     assert verdict.intact, "\n".join(verdict.problems)
