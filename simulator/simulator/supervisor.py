@@ -40,6 +40,7 @@ class _Keeper:
         self.spec = spec
         self.child: Child | None = None
         self.starts = 0
+        self.last_exit: int | None = None
         self.started = asyncio.Event()
         # Held while a process is being made: stopping then would leave one that nobody knows.
         self.starting = asyncio.Lock()
@@ -49,24 +50,37 @@ class _Keeper:
         self._time_scale = time_scale
 
     async def run(self) -> None:
+        """Until the restart policy says that it stays down. Only the first start may fail; others are repeated."""
         while True:
             began = time.monotonic()
-            env = await self._environment_of(self.spec)
-            async with self.starting:
-                self.child = await Child.start(self.spec.name, self.spec.command, env, sink=self._note)
-            self.starts += 1
-            self.started.set()
-            code = await self.child.wait()
-            ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            if not restarts_after(self.spec.restart_policy, code):
-                self._note(f"-- {ending}; its restart policy is {self.spec.restart_policy}, so it stays down")
-                return
+            try:
+                code = await self._live()
+            except Exception as error:
+                if not self.starts:
+                    raise
+                # Whatever it was, a module that nobody looks after any more would be worse.
+                ending = str(error) if isinstance(error, UserError) else f"cannot be started: {error!r}"
+            else:
+                ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                if not restarts_after(self.spec.restart_policy, code):
+                    self._note(f"-- {ending}; its restart policy is {self.spec.restart_policy}, so it stays down")
+                    return
             if (time.monotonic() - began) * self._time_scale > _FORGET_AFTER_SECS:
                 self._restarts = 0
             pause = cool_off_secs(self._restarts) / self._time_scale
             self._restarts += 1
             self._note(f"-- {ending}; it starts again in {pause:g} s")
             await asyncio.sleep(pause)
+
+    async def _live(self) -> int:
+        """One life of the module; its exit code."""
+        env = await self._environment_of(self.spec)
+        async with self.starting:
+            self.child = await Child.start(self.spec.name, self.spec.command, env, sink=self._note)
+        self.starts += 1
+        self.started.set()
+        self.last_exit = await self.child.wait()
+        return self.last_exit
 
 
 class Supervisor:
@@ -124,6 +138,10 @@ class Supervisor:
         child = self._keeper(name).child
         return child.pid if child is not None and child.exit_code is None else None
 
+    def exit_code(self, name: str) -> int | None:
+        """Of its last process that ended, negative for a signal; None while none has."""
+        return self._keeper(name).last_exit
+
     def send_signal(self, name: str, number: signal.Signals) -> bool:
         """False when it is not running at the moment."""
         child = self._keeper(name).child
@@ -150,6 +168,8 @@ class Supervisor:
         for group in ([name for name in running if name not in last], [name for name in last if name in running]):
             ended = await asyncio.gather(*(running[name].stop(grace_secs=self._grace_secs) for name in group))
             codes.update(zip(group, ended, strict=True))
+        for name, code in codes.items():
+            self._keepers[name].last_exit = code
         return codes
 
     def _keeper(self, name: str) -> _Keeper:

@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -119,6 +120,48 @@ async def test_a_fault_of_the_environment_reaches_the_caller(supervisor: Supervi
 
     with pytest.raises(UserError, match="no identity"):
         await supervisor.start([spec("m", FOREVER)], refuse)
+
+
+async def test_a_restart_that_fails_is_told_and_tried_again(supervisor: Supervisor, logbook: Logbook) -> None:
+    failures: list[Exception] = []
+
+    async def sometimes(_: ModuleSpec) -> dict[str, str]:
+        if failures:
+            raise failures.pop()
+        return dict(os.environ)
+
+    await supervisor.start([spec("m", FOREVER)], sometimes)
+    failures += [ValueError(), UserError("m is no module of this edge")]
+    assert supervisor.send_signal("m", signal.SIGKILL)
+    await until(lambda: supervisor.starts("m") == 2 and supervisor.pid("m"))
+    log = logbook.path("m").read_text()
+    assert "m is no module of this edge; it starts again in 0.02 s" in log
+    assert "cannot be started: ValueError(); it starts again in 0.04 s" in log
+
+
+async def test_a_process_that_cannot_be_made_is_tried_again(supervisor: Supervisor) -> None:
+    told: list[str] = []
+    supervisor.observe("m", told.append)
+    await supervisor.start([spec("m", FOREVER)], environment)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # those that are open stay; there are no further ones
+    try:
+        assert supervisor.send_signal("m", signal.SIGKILL)
+        await until(lambda: any("m cannot be started: [Errno 24]" in line for line in told))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await until(lambda: supervisor.starts("m") == 2 and supervisor.pid("m"))
+
+
+async def test_the_last_exit_code_is_kept(supervisor: Supervisor) -> None:
+    await supervisor.start([spec("m", FOREVER), spec("once", "raise SystemExit(3)", policy="never")], environment)
+    assert supervisor.exit_code("m") is None
+    await until(lambda: supervisor.exit_code("once") == 3)
+    assert supervisor.send_signal("m", signal.SIGKILL)
+    await until(lambda: supervisor.starts("m") == 2)
+    assert supervisor.exit_code("m") == -signal.SIGKILL
+    await supervisor.stop()
+    assert supervisor.exit_code("m") == -signal.SIGTERM
 
 
 async def test_children_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
