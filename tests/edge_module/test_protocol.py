@@ -1,6 +1,7 @@
 """What edgeHub does that is inconvenient: the order of acknowledgements, copies, takeovers, refusals."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import sqlite3
@@ -175,6 +176,35 @@ async def test_after_a_reboot_what_edgehub_acknowledged_is_published_again(
     await hub.until(lambda: len(hub.outputs) == 6)
     assert [published.properties["n"] for published in hub.outputs[3:]] == ["1", "2", "3"]
     assert said(hub) == ["a", "b", "c"]
+
+
+async def test_after_pruning_and_a_reboot_the_module_goes_on_publishing(
+    hub: ScriptedHub, echo: EchoProcess, tmp_path: Path
+) -> None:
+    boot_id = tmp_path / "boot_id"
+    boot_id.write_text("first\n")
+    # A scale of 200 lets the 120 s that published messages are kept pass.
+    await echo.start(EDGEWEIR_BOOT_ID_FILE=str(boot_id), EDGEWEIR_TIME_SCALE="200")
+    await hub.deliver([Input(b"a", "1"), Input(b"b", "2")])
+    await hub.until(lambda: len(hub.outputs) == 2)
+    await hub.until(lambda: _outbox_rows(echo) == 0)
+    hub.acknowledges = False  # so that the next one is still there after the reboot
+    await hub.deliver([Input(b"c", "3")])
+    await hub.until(lambda: len(hub.once()) == 3)
+    await echo.kill()
+    hub.acknowledges = True
+    boot_id.write_text("second\n")
+    published = len(hub.outputs)
+    await echo.start(EDGEWEIR_BOOT_ID_FILE=str(boot_id))
+    await hub.deliver([Input(b"d", "4")])
+    await hub.until(lambda: len(hub.once()) == 4)
+    assert [output.properties["n"] for output in hub.outputs[published:]] == ["3", "4"]
+    assert said(hub) == ["a", "b", "c", "d"]
+
+
+def _outbox_rows(echo: EchoProcess) -> int:
+    with contextlib.closing(sqlite3.connect(echo.state_dir / "echo.db")) as db:
+        return int(db.execute("SELECT count(*) FROM outbox").fetchone()[0])
 
 
 async def test_poison_reaches_the_rejected_output_and_blocks_nothing(hub: ScriptedHub, echo: EchoProcess) -> None:

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from contract.identity import InputIdentity, body_digest
 from edge_module import seen as seen_module
 from edge_module.outbox import KEEP_PUBLISHED_SECS
+from edge_module.publisher import continuing
 from edge_module.seen import KEEP_MESSAGES
 from edge_module.store import Store, StoreFromTheFuture
 from edge_module.testing import Bench, ManualClock, SimulatedCrash
@@ -94,6 +95,10 @@ class OneEffectPerIdentity(RuleBasedStateMachine):
         outbox = self.bench.engine.store.outbox
         assert outbox.unsent_rows == len(outbox.unsent(0, rows=10_000, size=1 << 40))
         assert outbox.unsent_bytes == sum(len(m.body) for m in outbox.unsent(0, rows=10_000, size=1 << 40))
+        # What a publisher that starts now would send: everything unacknowledged, and nothing is missing before it.
+        unsent = outbox.unsent(0, rows=10_000, size=1 << 40)
+        assert continuing(outbox.acked_upto, unsent) == (unsent, [])
+        assert outbox.last_seq == self.effects
 
     def teardown(self) -> None:
         if hasattr(self, "bench"):

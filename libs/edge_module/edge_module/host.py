@@ -79,7 +79,7 @@ class Host:
             reach=reach,
             outbox_limit_bytes=environment.outbox_limit_bytes,
         )
-        self._publisher = Publisher(store.outbox, load=self._load_outbox, metrics=metrics, reach=reach)
+        self._publisher = Publisher(store.outbox, load=self._load_outbox, metrics=metrics, log=log, reach=reach)
         self._worker.after_job = self._take_outgoing
         self._pump = Pump(self._engine, self._worker, clock=clock, health=health, metrics=metrics, log=log, reach=reach)
         self._twin = Twin(

@@ -5,8 +5,9 @@ Invariants
   receiver that sees a hole in `n` knows that something is missing.
 - `published` holds rows (upto, at): edgeHub has acknowledged every message up to `upto`, at the monotonic time `at` of
   this boot. Its newest row is never deleted, because `seq` continues from it.
-- A message stays until KEEP_PUBLISHED_SECS after its acknowledgement. After a change of the kernel's boot id the marks
-  are deleted: edgeHub does not sync what it acknowledges, so it may have lost it, and receivers drop repeats.
+- A message stays until KEEP_PUBLISHED_SECS after its acknowledgement. After a change of the kernel's boot id everything
+  still kept is unacknowledged again: edgeHub does not sync what it acknowledges, so it may have lost it, and receivers
+  drop repeats. What was deleted by then stays acknowledged: the mark never lies below the first row.
 - Acknowledgement marks are written with the next transaction; losing one costs a repeat.
 """
 
@@ -44,6 +45,17 @@ class OutboxMessage(msgspec.Struct, frozen=True):
     body: bytes
 
 
+def forget_acknowledgements(db: sqlite3.Connection) -> None:
+    """Leave one mark, right below the rows that are kept; without rows the newest one, which `seq` continues from."""
+    floor = db.execute(
+        "SELECT coalesce((SELECT min(seq) - 1 FROM outbox), (SELECT max(upto) FROM published), 0)"
+    ).fetchone()[0]
+    db.execute("DELETE FROM published")
+    if floor:
+        # The time of another boot means nothing in this one; there is nothing left to delete up to this mark.
+        db.execute("INSERT INTO published (upto, at) VALUES (?, 0)", (floor,))
+
+
 class Outbox:
     """`append`, `flush`, `committed`, `rolled_back` and the queries belong to the store's thread; `acknowledge` and the
     unsent figures may be used from another."""
@@ -55,9 +67,11 @@ class Outbox:
         self._numbers: dict[str, int] = {}
         self._new: list[OutboxMessage] = []
         self.now_micros = 0  # set at the start of each transaction
-        last_row, mark = db.execute(
-            "SELECT (SELECT coalesce(max(seq), 0) FROM outbox), (SELECT coalesce(max(upto), 0) FROM published)"
+        first_row, last_row, mark = db.execute(
+            "SELECT (SELECT coalesce(min(seq), 1) FROM outbox), (SELECT coalesce(max(seq), 0) FROM outbox),"
+            " (SELECT coalesce(max(upto), 0) FROM published)"
         ).fetchone()
+        mark = max(mark, first_row - 1)  # only acknowledged rows are ever deleted
         self._committed_seq: int = max(last_row, mark)
         self._acked_upto: int = mark
         self._written_upto: int = mark

@@ -4,12 +4,14 @@ Invariants
 - Messages are sent in the order of their commits. After a reconnect everything unacknowledged is sent again, in order.
 - A message is published only after its commit, and is done only when edgeHub's PUBACK came.
 - In memory are the messages in flight and the next ones, bounded; what does not fit stays on disk and is read when its
-  turn comes. `tail` is the number of the last message that is or was in memory: there are no holes before it.
+  turn comes. `tail` is the number of the last message that is or was in memory: what is not is never passed over,
+  unless the file has lost it. Then the hole is logged and what lies behind it is sent.
 
 Runs on the event loop.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -27,11 +29,26 @@ MEMORY_BYTES = 8 * 1024 * 1024
 Load = Callable[[int, int, int], Awaitable[list[OutboxMessage]]]
 
 
+def continuing(tail: int, rows: Iterable[OutboxMessage]) -> tuple[list[OutboxMessage], list[tuple[int, int]]]:
+    """Those of the ordered rows that come after `tail`, and the (first, last) numbers that are missing among them."""
+    found: list[OutboxMessage] = []
+    holes: list[tuple[int, int]] = []
+    for row in rows:
+        if row.seq <= tail:
+            continue
+        if row.seq > tail + 1:
+            holes.append((tail + 1, row.seq - 1))
+        found.append(row)
+        tail = row.seq
+    return found, holes
+
+
 class Publisher:
-    def __init__(self, outbox: Outbox, *, load: Load, metrics: Metrics, reach: Reach) -> None:
+    def __init__(self, outbox: Outbox, *, load: Load, metrics: Metrics, log: logging.Logger, reach: Reach) -> None:
         self._outbox = outbox
         self._load = load
         self._metrics = metrics
+        self._log = log
         self._reach = reach
         self._waiting: deque[OutboxMessage] = deque()
         self._waiting_bytes = 0
@@ -52,9 +69,14 @@ class Publisher:
         """Read from disk what is not in memory. Until cancelled."""
         while True:
             await self._spilled.wait()
-            for message in await self._load(self._tail, MEMORY_MESSAGES, MEMORY_BYTES):
-                if message.seq == self._tail + 1:
-                    self._queue(message)
+            rows, holes = continuing(self._tail, await self._load(self._tail, MEMORY_MESSAGES, MEMORY_BYTES))
+            if not rows and self._on_disk_upto > self._tail:
+                holes.append((self._tail + 1, self._on_disk_upto))
+                self._tail = self._on_disk_upto
+            for first, last in holes:
+                self._log.error("rows are missing from the outbox", extra={"fields": {"first": first, "last": last}})
+            for message in rows:
+                self._queue(message)
             self._check_spilled()
             self._send()
 
@@ -160,7 +182,9 @@ class Publisher:
         """Move the outbox's mark over the leading run of acknowledged messages."""
         settled, size, upto = 0, 0, self._outbox.acked_upto
         for queue in (self._in_flight, self._waiting):
-            while queue and queue[0].seq == upto + 1 and queue[0].seq in self._acked:
+            if queue is self._waiting and self._in_flight:
+                break
+            while queue and queue[0].seq in self._acked:
                 message = queue.popleft()
                 self._acked.discard(message.seq)
                 settled, size, upto = settled + 1, size + len(message.body), message.seq

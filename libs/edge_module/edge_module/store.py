@@ -14,7 +14,7 @@ from pathlib import Path
 
 from edge_module.clock import Clock
 from edge_module.outbox import SCHEMA as OUTBOX_SCHEMA
-from edge_module.outbox import Outbox, OutboxMessage
+from edge_module.outbox import Outbox, OutboxMessage, forget_acknowledgements
 from edge_module.peers import SCHEMA as PEERS_SCHEMA
 from edge_module.peers import Peers
 from edge_module.seen import SCHEMA as SEEN_SCHEMA
@@ -72,7 +72,7 @@ class Store:
         self.epoch = (self._meta("epoch") or self._set_meta("epoch", secrets.token_hex(8).encode())).decode()
         self.id_key = self._meta("id_key") or self._set_meta("id_key", secrets.token_bytes(_ID_KEY_BYTES))
         if self._meta("boot_id") != boot_id.encode():
-            self.db.execute("DELETE FROM published")
+            forget_acknowledgements(self.db)
             self._set_meta("boot_id", boot_id.encode())
         self.db.execute("COMMIT")
         self.outbox = Outbox(self.db, epoch=self.epoch, id_key=self.id_key)
