@@ -191,16 +191,17 @@ class Episode:
 
 
 def collect_episodes(expected: Expected, anomalies: Iterable[Mapping[str, Any]]) -> list[Episode]:
-    rows: dict[str, set[tuple[str, int]]] = {}
+    rows: dict[str, dict[tuple[str, str], set[int]]] = {}
     for event in anomalies:
-        members = rows.setdefault(str(event["episode"]), set())
+        members = rows.setdefault(str(event["episode"]), {})
         for row in event.get("rows", ()):
-            if wanted := expected.rows.get(row_id(row)):
-                members.add((wanted.series, wanted.index))
+            identity = row_id(row)
+            if wanted := expected.rows.get(identity):
+                members.setdefault((identity.device, wanted.series), set()).add(wanted.index)
     return [
-        Episode(name, series, frozenset(index for at, index in members if at == series))
+        Episode(name, series, frozenset(members[device, series]))
         for name, members in rows.items()
-        for series in sorted({series for series, _ in members})
+        for device, series in sorted(members)
     ]
 
 
@@ -223,20 +224,41 @@ class FaultScore:
         return found >= 0.8 * injected and all(count <= 1 for count in self.false_episodes.values())
 
 
-def score_faults(faults: Sequence[Fault], episodes: Sequence[Episode], *, after_rows: int) -> FaultScore:
-    """A fault is found when an episode of its machine holds one of its rows, or one of the `after_rows` behind it,
+def score_faults(faults: Sequence[Fault], episodes: Sequence[Episode], *, window_rows: int) -> FaultScore:
+    """Judged by rows, so that neither an endless episode nor a detector that always shouts looks good.
 
-    for that long the model's window still holds faulty rows. An episode that touches no fault is false.
+    A fault reaches from its first row to the last row whose window of `window_rows` still holds one of its rows. It is
+    found by an episode with a row in that reach, but an episode finds only the first fault that it touches: who sees it
+    was told once. Rows in no fault's reach are false alarms, also within an episode that has found something: each run
+    of them counts as one false episode per `window_rows` begun, which is how long one odd row may upset the model.
     """
-
-    def touches(episode: Episode, fault: Fault) -> bool:
-        reach = range(fault.first, fault.last + after_rows + 1)
-        return episode.series == fault.machine and any(index in reach for index in episode.indexes)
-
-    found = [fault for fault in faults if any(touches(episode, fault) for episode in episodes)]
-    false = [episode for episode in episodes if not any(touches(episode, fault) for fault in faults)]
+    found: set[Fault] = set()
+    false: Counter[str] = Counter()
+    for episode in episodes:
+        reaches = {
+            fault: range(fault.first, fault.last + window_rows) for fault in faults if fault.machine == episode.series
+        }
+        touched = [fault for fault, reach in reaches.items() if not episode.indexes.isdisjoint(reach)]
+        if touched:
+            found.add(min(touched, key=lambda fault: fault.first))
+        strays = (index for index in episode.indexes if not any(index in reach for reach in reaches.values()))
+        if alarms := sum(-(-length // window_rows) for length in run_lengths(strays)):
+            false[episode.series] += alarms
     return FaultScore(
         injected=Counter(fault.kind for fault in faults),
         found=Counter(fault.kind for fault in found),
-        false_episodes=Counter(episode.series for episode in false),
+        false_episodes=false,
     )
+
+
+def run_lengths(indexes: Iterable[int]) -> list[int]:
+    """Lengths of the runs of consecutive numbers, in order."""
+    lengths: list[int] = []
+    last: int | None = None
+    for index in sorted(indexes):
+        if last is not None and index == last + 1:
+            lengths[-1] += 1
+        else:
+            lengths.append(1)
+        last = index
+    return lengths

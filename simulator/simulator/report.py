@@ -37,7 +37,7 @@ def episodes(outcome: Outcome) -> list[Episode]:
 
 
 def fault_score(outcome: Outcome) -> FaultScore:
-    return score_faults(outcome.scenario.faults, episodes(outcome), after_rows=outcome.window_rows)
+    return score_faults(outcome.scenario.faults, episodes(outcome), window_rows=outcome.window_rows)
 
 
 def found_of(outcome: Outcome) -> tuple[int, int]:

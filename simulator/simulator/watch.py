@@ -91,7 +91,7 @@ class Watch:
         scored = self._meters["scorer"].total("edgeweir_scorer_rows_total")
         faults = self._injected()
         episodes = collect_episodes(self._expected, self._seen.lane("anomalies"))
-        found = sum(score_faults(faults, episodes, after_rows=self._window_rows).found.values())
+        found = sum(score_faults(faults, episodes, window_rows=self._window_rows).found.values())
         return Snapshot(
             elapsed_secs=now - self._began,
             phase=self.phase,

@@ -167,22 +167,73 @@ FAULTS = [Fault("m", "spike", "flow", 10, 11), Fault("m", "stuck", "flow", 50, 9
 
 def test_a_fault_is_found_by_an_episode_that_touches_it_or_its_wake() -> None:
     episodes = [Episode("a", "m", frozenset({13, 14})), Episode("b", "n", frozenset({12}))]
-    score = score_faults(FAULTS, episodes, after_rows=3)
+    score = score_faults(FAULTS, episodes, window_rows=4)
     assert score.found == {"spike": 1, "drift": 1}
     assert score.judged == (1, 2)
     assert not score.false_episodes
     assert not score.good_enough
 
 
-def test_an_episode_that_touches_no_fault_is_false() -> None:
+def test_rows_out_of_every_faults_reach_are_false_also_in_an_episode_that_found_something() -> None:
     episodes = [
-        Episode("a", "m", frozenset({15})),
-        Episode("b", "m", frozenset({11, 50})),
+        Episode("a", "m", frozenset({10, 11, 14, 15})),
+        Episode("b", "m", frozenset({50, 60})),
         Episode("c", "n", frozenset({1})),
-        Episode("d", "n", frozenset({2})),
+        Episode("d", "n", frozenset({3, 5})),
     ]
-    score = score_faults(FAULTS, episodes, after_rows=3)
+    score = score_faults(FAULTS, episodes, window_rows=4)
     assert score.judged == (2, 2)
-    assert score.false_episodes == {"m": 1, "n": 2}
+    assert score.false_episodes == {"m": 1, "n": 3}
     assert not score.good_enough
-    assert score_faults(FAULTS, episodes[:3], after_rows=3).good_enough
+    assert score_faults(FAULTS, episodes[:3], window_rows=4).good_enough
+
+
+def test_a_long_false_alarm_counts_once_for_every_window_it_lasts() -> None:
+    for rows, times in ((4, 1), (5, 2), (9, 3)):
+        score = score_faults(FAULTS, [Episode("a", "m", frozenset(range(100, 100 + rows)))], window_rows=4)
+        assert score.false_episodes == {"m": times}
+
+
+def test_an_episode_finds_only_the_first_fault_that_it_touches() -> None:
+    endless = [Episode("a", "m", frozenset({10, 11, 12, *range(50, 90)}))]
+    assert score_faults(FAULTS, endless, window_rows=4).judged == (1, 2)
+
+
+SIX = [
+    Fault("p", kind, "flow", first, first + 2)
+    for kind, first in zip(
+        ("spike", "level_shift", "stuck", "dropout", "spike", "stuck"), range(50, 410, 60), strict=True
+    )
+]
+
+
+@pytest.mark.parametrize(
+    "episodes",
+    [
+        [frozenset(range(16, 500))],
+        [frozenset(range(first, first + 10)) for first in range(16, 500, 10)],
+        [frozenset(range(16, 500, 7))],
+        [frozenset(row for fault in SIX for row in range(fault.first, fault.last + 1))],
+    ],
+    ids=["every_row_in_one_episode", "every_row_in_many", "every_seventh_row", "right_rows_but_never_closed"],
+)
+def test_a_useless_detector_does_not_pass(episodes: list[frozenset[int]]) -> None:
+    score = score_faults(SIX, [Episode(str(n), "p", rows) for n, rows in enumerate(episodes)], window_rows=16)
+    assert not score.good_enough
+
+
+def test_a_detector_that_tells_every_fault_passes() -> None:
+    episodes = [Episode(str(n), "p", frozenset(range(fault.first, fault.last + 16))) for n, fault in enumerate(SIX)]
+    score = score_faults(SIX, episodes, window_rows=16)
+    assert score.judged == (6, 6)
+    assert score.good_enough
+
+
+def test_two_devices_that_name_one_machine_have_episodes_of_their_own(run: Run) -> None:
+    other = deepcopy(run.readings[2]) | {"device": "e"}
+    run.expected.rows[RowId("e", "d-1", 2)] = ExpectedRow("m", 7, {}, 9.25, None, True)
+    run.anomalies.append({"episode": "e2", "kind": "opened", "rows": [other]})
+    assert collect_episodes(run.expected, run.anomalies) == [
+        Episode("e1", "m", frozenset({2})),
+        Episode("e2", "m", frozenset({7})),
+    ]
