@@ -65,6 +65,17 @@ def test_a_disk_that_is_really_full_holds_input_until_there_is_room(bench: Bench
     assert bench.health.reasons() == {}
 
 
+def test_a_transaction_that_sqlite_itself_rolls_back_leaves_no_source_behind(bench: Bench[EchoSettings]) -> None:
+    db = bench.engine.store.db
+    db.execute("CREATE TEMP TRIGGER failing BEFORE INSERT ON seen BEGIN SELECT RAISE(ROLLBACK, 'as a disk does'); END")
+    assert bench.feed(b"poison", message_id="1", device="a").how == "held"
+    assert not db.in_transaction
+    db.execute("DROP TRIGGER failing")
+    assert bench.feed(b"x", message_id="1", device="b").how == "handled"
+    assert bench.feed(b"x", message_id="2", device="a").how == "handled"
+    assert bench.feed(b"x", message_id="2", device="b").how == "handled"
+
+
 def test_the_same_id_with_another_body_is_another_message_and_is_counted(bench: Bench[EchoSettings]) -> None:
     assert bench.feed(b"a", message_id="1").how == "handled"
     assert bench.feed(b"b", message_id="1").how == "handled"

@@ -273,8 +273,7 @@ class Engine(Generic[S]):
     def tick(self) -> None:
         """Housekeeping and the module's own tick, once a second."""
         try:
-            if self.opened:
-                self._refresh_module()
+            self._refresh_module()
             self._save_settings()
             self.store.begin()
             try:
@@ -399,7 +398,7 @@ class Engine(Generic[S]):
 
     def _undo_uncommitted(self) -> None:
         """Never raises: what cannot be undone now is undone before the next use. Does nothing after a commit."""
-        if not self.store.db.in_transaction and not self._module_is_stale:
+        if not self.store.is_uncommitted and not self._module_is_stale:
             return
         try:
             self.store.rollback()
@@ -409,7 +408,7 @@ class Engine(Generic[S]):
             self._log.warning("undoing failed; it is repeated", extra={"fields": {"error": str(error)}})
 
     def _refresh_module(self) -> None:
-        if self.store.db.in_transaction:
+        if self.store.is_uncommitted:
             self.store.rollback()
         if self._module_is_stale:
             self._module.rollback()

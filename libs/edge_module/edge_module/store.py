@@ -49,6 +49,9 @@ class Store:
 
     def __init__(self, path: Path, *, clock: Clock, boot_id: str | None = None) -> None:
         self.path = path
+        # A transaction has begun and was neither committed nor undone in memory. SQLite's own `in_transaction` does not
+        # say that: a full or failing disk makes it roll back by itself, and the figures in memory stay as they were.
+        self.is_uncommitted = False
         self._clock = clock
         self.db = _connect(path)
         try:
@@ -80,7 +83,10 @@ class Store:
         self.peers = Peers(self.db)
 
     def begin(self) -> None:
+        if self.is_uncommitted:
+            self.rollback()
         self.db.execute("BEGIN IMMEDIATE")
+        self.is_uncommitted = True
         self.outbox.now_micros = self._clock.now_micros()
         self._changes_before = self.db.total_changes
 
@@ -93,6 +99,7 @@ class Store:
         """Make the transaction durable; what may be published now. When it raises, call `rollback`."""
         self.outbox.flush(self._clock.monotonic())
         self.db.execute("COMMIT")
+        self.is_uncommitted = False
         self.seen.committed()
         return self.outbox.committed()
 
@@ -101,6 +108,7 @@ class Store:
             self.db.execute("ROLLBACK")
         self.seen.rolled_back()
         self.outbox.rolled_back()
+        self.is_uncommitted = False
 
     def running_secs(self) -> float:
         """How long this file has been open, over all processes."""
