@@ -141,14 +141,23 @@ class LocalSite:
 
     async def wait_until_connected(self, secs: float = _CONNECT_SECS) -> None:
         """Raises UserError naming the modules that did not come, and the last line that the first of them said."""
-        missing = set(self.modules)
+        missing = {EDGE_HUB}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(secs):
-                while missing := set(self.modules) - await self.connected_modules():  # noqa: ASYNC110 - no event says it
+                while missing := await self._missing_modules():  # noqa: ASYNC110 - no event says it
                     await asyncio.sleep(0.1)
+        if missing == {EDGE_HUB}:
+            raise UserError(f"edgeHub does not answer; {self.last_line(EDGE_HUB)}")
         if missing:
             first = sorted(missing)[0]
             raise UserError(f"{', '.join(sorted(missing))} did not connect; {self.last_line(first)}")
+
+    async def _missing_modules(self) -> set[str]:
+        """Those that are not connected; edgeHub itself while it does not answer, because it may be restarting."""
+        try:
+            return set(self.modules) - await self.connected_modules()
+        except UserError:
+            return {EDGE_HUB}
 
     def last_line(self, name: str) -> str:
         log = self.folder.logs / f"{name}.log"
@@ -222,16 +231,14 @@ def fill(folder: StateFolder, deployment: Deployment, config: SiteConfig) -> Non
 async def start_runtime(
     supervisor: Supervisor, folder: StateFolder, deployment: Deployment, config: SiteConfig
 ) -> EdgeInfo:
-    """edgeHub, ready. A manifest that was applied before is not applied again: twins keep what operators set.
+    """edgeHub, ready. It applies a manifest once, over all its restarts: twins keep what operators set.
 
     Raises UserError with what the runtime said when it does not start.
     """
     command = [sys.executable, "-m", "simulator.runtime", "--state", str(folder.path), "--log-level", "INFO"]
     command += ["--time-scale", f"{config.time_scale:g}"]
-    text = json.dumps(deployment.manifest, indent=1)
-    if not folder.manifest.is_file() or folder.manifest.read_text(encoding="utf-8") != text:
-        folder.manifest.write_text(text, encoding="utf-8")
-        command += ["--manifest", str(folder.manifest)]
+    command += ["--manifest", str(folder.manifest)]
+    folder.manifest.write_text(json.dumps(deployment.manifest, indent=1), encoding="utf-8")
     answer: asyncio.Future[EdgeInfo | str] = asyncio.get_running_loop().create_future()
 
     def listen(line: str) -> None:
@@ -251,7 +258,6 @@ async def start_runtime(
     except TimeoutError:
         raise UserError(f"edgeHub did not get ready in {_READY_SECS:g} s; see {folder.logs / EDGE_HUB}.log") from None
     if isinstance(found, str):
-        folder.manifest.unlink(missing_ok=True)
         raise UserError(f"edgeHub cannot start: {found}")
     return found
 

@@ -42,16 +42,46 @@ async def test_a_device_reaches_a_site_whose_hub_was_killed(local_site: StartSit
     assert (await site.control.stats())["queued_total"] == 2
 
 
-async def test_twins_keep_what_was_set_over_a_restart(local_site: StartSite, tmp_path: Path) -> None:
-    state = tmp_path / "kept"
-    site = await local_site(state=state, modules=["scorer"], storage=False, desired={"scorer": {"bundle": "a"}})
-    await site.set_desired("scorer", {"bundle": "b"})
-    assert EdgeInfo.of_folder(StateFolder(state)) == site.info
-    desired = (await site.twin("scorer"))["properties"]["desired"]
-    assert desired["bundle"] == "b"
-    with pytest.raises(UserError, match=r"an edge is running in .* already"):
-        await local_site(state=state, modules=["scorer"], storage=False)
-    await site.supervisor.stop()
+async def test_twins_keep_what_was_set_when_the_hub_is_killed(local_site: StartSite) -> None:
+    site = await local_site(modules=[], storage=False, desired={"scorer": {"bundle": "a"}}, time_scale=50)
+    await site.set_desired("scorer", {"bundle": "b", "max_series": 777})
+    before = await site.twin("scorer")
+    assert before["properties"]["desired"]["max_series"] == 777
+    assert site.supervisor.send_signal(EDGE_HUB, signal.SIGKILL)
+    await until(lambda: site.supervisor.starts(EDGE_HUB) == 2)
+    await site.wait_until_connected()
+    after = await site.twin("scorer")
+    assert after["properties"]["desired"] == before["properties"]["desired"]
+
+
+async def test_twins_keep_what_was_set_until_the_manifest_changes(tmp_path: Path) -> None:
+    def config(bundle: str) -> SiteConfig:
+        root = find_root(Path(__file__).parent)
+        desired = {"scorer": {"bundle": bundle}}
+        return SiteConfig(root=root, state=tmp_path, environ={}, modules=[], storage=False, desired=desired)
+
+    async with run_site(config("a")) as site:
+        await site.set_desired("scorer", {"bundle": "b"})
+        assert EdgeInfo.of_folder(StateFolder(tmp_path)) == site.info
+        with pytest.raises(UserError, match=r"an edge is running in .* already"):
+            async with run_site(config("a")):
+                pass
+    found = []
+    for bundle in ("a", "c", "a"):
+        async with run_site(config(bundle)) as site:
+            found.append((await site.twin("scorer"))["properties"]["desired"]["bundle"])
+    assert found == ["b", "c", "a"]
+
+
+async def test_waiting_for_modules_bears_a_hub_that_is_away(local_site: StartSite) -> None:
+    site = await local_site(modules=["scorer"], storage=False, time_scale=10)
+    await site.wait_until_connected()
+    pid = site.supervisor.pid(EDGE_HUB)
+    assert site.supervisor.send_signal(EDGE_HUB, signal.SIGKILL)
+    await until(lambda: site.supervisor.pid(EDGE_HUB) != pid)
+    await site.wait_until_connected()
+    assert site.supervisor.starts(EDGE_HUB) == 2
+    assert await site.connected_modules() == {"scorer"}
 
 
 async def test_the_uploader_starts_with_a_secret_that_opens_the_storage(local_site: StartSite) -> None:

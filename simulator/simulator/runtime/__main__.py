@@ -21,7 +21,9 @@ from simulator.runtime.routing.errors import RoutingError
 
 def main(
     state: Annotated[Path, typer.Option(help="Folder for everything that survives a restart.")],
-    manifest: Annotated[Path | None, typer.Option(help="Deployment manifest to apply at the start.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Deployment manifest to apply, unless it is the last applied.")
+    ] = None,
     device_id: Annotated[str, typer.Option(help="Id of the edge device.")] = "local-edge",
     hub_host: Annotated[
         str, typer.Option(help="Host name of the IoT hub in tokens and user names.")
@@ -49,7 +51,7 @@ async def _run(config: RuntimeConfig, document: dict[str, Any] | None, modules: 
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with LocalEdge(config) as edge:
         if document is not None:
-            await edge.apply_manifest(document)
+            await edge.apply_new_manifest(document)
         for module_id in modules:
             await edge.add_module(module_id)
         typer.echo(json.dumps(edge.readiness()))

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import fcntl
+import hashlib
+import json
 import logging
 import socket
 import ssl
@@ -30,6 +32,7 @@ from simulator.runtime.workload import API_VERSION, Workload
 
 _LOG = logging.getLogger(__name__)
 _CLOSE_WAIT_SECS = 3.0
+_APPLIED = "manifest_sha256"  # of the one that the last start was given
 
 
 class LocalEdge:
@@ -224,6 +227,14 @@ class LocalEdge:
         if EDGE_HUB in manifest.desired:
             self.set_edge_hub_config(manifest.desired[EDGE_HUB])
 
+    async def apply_new_manifest(self, document: Mapping[str, Any]) -> None:
+        """`apply_manifest`, unless the last start was given the same one: what operators have set since then stays."""
+        digest = _digest(document)
+        if self._store.get_meta(_APPLIED) != digest:
+            await self.apply_manifest(document)
+            self._store.set_meta(_APPLIED, digest)
+            self.flush()
+
     def set_edge_hub_config(self, desired: Mapping[str, Any]) -> None:
         """Replaces the routes. Raises RoutingError, names the offending key, and keeps the old ones."""
         self.hub.configure(desired)
@@ -279,6 +290,10 @@ class LocalEdge:
 
     def _client_id(self, module_id: str) -> str:
         return f"{self.config.device_id}/{module_id}"
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
 async def _end(task: asyncio.Task[None]) -> None:
