@@ -72,7 +72,7 @@ async def test_what_was_held_on_a_lost_connection_is_acknowledged_on_the_next_on
 async def test_a_backlog_larger_than_memory_comes_from_disk_in_order(hub: ScriptedHub, echo: EchoProcess) -> None:
     hub.desired = {"$version": 1, "copies": 10}
     hub.acknowledges = False
-    await echo.start()
+    await echo.start(EDGEWEIR_TIME_SCALE="1")  # a hub that never acknowledges would be left after three seconds
     session = await hub.attached()
     await hub.deliver([Input(f"m{i}".encode(), str(i)) for i in range(MEMORY_MESSAGES // 10 + 50)])
     count = MEMORY_MESSAGES + 500

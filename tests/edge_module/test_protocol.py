@@ -156,6 +156,20 @@ async def test_a_lost_connection_sends_everything_unacknowledged_again_in_order(
     assert hub.outputs[0].body == hub.outputs[2].body
 
 
+async def test_a_hub_that_stops_acknowledging_is_reported_and_connected_to_again(
+    hub: ScriptedHub, echo: EchoProcess
+) -> None:
+    hub.acknowledges = False
+    await echo.start()
+    await hub.deliver([Input(b"a", "1")])
+    await hub.until(lambda: hub.connects == 2)
+    assert "(hub_slow)" in echo.log()
+    assert "hub_slow" in json.loads(echo.get("/healthz"))["health"]
+    hub.acknowledges = True
+    await hub.until(lambda: json.loads(echo.get("/healthz"))["health"] == "ok")
+    assert said(hub) == ["a"]
+
+
 async def test_after_a_reboot_what_edgehub_acknowledged_is_published_again(
     hub: ScriptedHub, echo: EchoProcess, tmp_path: Path
 ) -> None:

@@ -8,12 +8,14 @@ from typing import cast
 
 import pytest
 
-from edge_module.clock import SystemClock
+from edge_module.clock import Clock, SystemClock
 from edge_module.connection import Connection
+from edge_module.health import Health
 from edge_module.metrics import Metrics
 from edge_module.outbox import OutboxMessage
-from edge_module.publisher import Publisher, continuing
+from edge_module.publisher import ACKNOWLEDGE_SECS, WINDOW_MESSAGES, Publisher, continuing
 from edge_module.store import Store
+from edge_module.testing import ManualClock
 from edge_module.wire import Address
 
 
@@ -56,13 +58,19 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def make_publisher(store: Store) -> Publisher:
+def make_publisher(store: Store, clock: Clock | None = None, health: Health | None = None) -> Publisher:
     async def load(after: int, rows: int, size: int) -> list[OutboxMessage]:
         await asyncio.sleep(0)
         return store.outbox.unsent(after, rows=rows, size=size)
 
     return Publisher(
-        store.outbox, load=load, metrics=Metrics("m"), log=logging.getLogger("publisher"), reach=lambda _: None
+        store.outbox,
+        load=load,
+        clock=clock or SystemClock(),
+        health=health or Health(),
+        metrics=Metrics("m"),
+        log=logging.getLogger("publisher"),
+        reach=lambda _: None,
     )
 
 
@@ -79,6 +87,52 @@ async def until(condition: Callable[[], bool]) -> None:
             return
         await asyncio.sleep(0.01)
     pytest.fail("it never was so")
+
+
+async def test_late_acknowledgements_on_a_replaced_connection_refill_the_window(store: Store) -> None:
+    publisher, old, new = make_publisher(store), Line(), Line()
+    publisher.attach(old.as_connection())
+    publisher.offer(commit(store, WINDOW_MESSAGES * 3))
+    publisher.attach(new.as_connection())
+    assert len(old.sent) == len(new.sent) == WINDOW_MESSAGES
+    old.acknowledge_all()
+    assert len(new.sent) == WINDOW_MESSAGES * 2
+    new.acknowledge_all()
+    assert store.outbox.unsent_rows == 0
+    assert new.sent == [b"%d" % number for number in range(WINDOW_MESSAGES * 3)]
+
+
+async def test_a_hub_that_acknowledges_nothing_in_time_is_left_and_named_until_it_does(store: Store) -> None:
+    clock, health = ManualClock(), Health()
+    publisher, slow, quick = make_publisher(store, clock, health), Line(), Line()
+    publisher.attach(slow.as_connection())
+    publisher.offer(commit(store, 2))
+    clock.advance(ACKNOWLEDGE_SECS - 1)
+    publisher.check_deadline()
+    assert slow.why == ""
+    slow.acknowledgements.pop(0)()
+    clock.advance(2)
+    publisher.check_deadline()
+    assert slow.why
+    assert list(health.reasons()) == ["hub_slow"]
+    publisher.attach(quick.as_connection())
+    publisher.check_deadline()
+    assert quick.why == ""  # what is sent again has its own deadline
+    assert quick.sent == [b"1"]
+    assert list(health.reasons()) == ["hub_slow"]
+    quick.acknowledge_all()
+    assert health.reasons() == {}
+
+
+async def test_one_acknowledgement_in_time_does_not_excuse_an_older_message(store: Store) -> None:
+    clock = ManualClock()
+    publisher, line = make_publisher(store, clock), Line()
+    publisher.attach(line.as_connection())
+    publisher.offer(commit(store, 2))
+    clock.advance(ACKNOWLEDGE_SECS + 1)
+    line.acknowledgements.pop(1)()
+    publisher.check_deadline()
+    assert line.why
 
 
 def test_what_continues_is_told_from_what_is_behind_a_hole(store: Store) -> None:

@@ -59,6 +59,10 @@ REASONS: Final[dict[str, Reason]] = {
         "edgeHub's certificate does not end in the trust bundle, or names another host",
         "check the edge device's certificates and IOTEDGE_GATEWAYHOSTNAME",
     ),
+    "hub_slow": Reason(
+        "edgeHub did not acknowledge a message within a minute; the module connects again and sends it again",
+        "check edgeHub's load and disk",
+    ),
     "outbox_full": Reason(
         "too many bytes wait for edgeHub; nothing more is taken in until they shrink",
         "check that edgeHub runs; the limit is EDGEWEIR_OUTBOX_MAX_BYTES",

@@ -79,7 +79,9 @@ class Host:
             reach=reach,
             outbox_limit_bytes=environment.outbox_limit_bytes,
         )
-        self._publisher = Publisher(store.outbox, load=self._load_outbox, metrics=metrics, log=log, reach=reach)
+        self._publisher = Publisher(
+            store.outbox, load=self._load_outbox, clock=clock, health=health, metrics=metrics, log=log, reach=reach
+        )
         self._worker.after_job = self._take_outgoing
         self._pump = Pump(self._engine, self._worker, clock=clock, health=health, metrics=metrics, log=log, reach=reach)
         self._twin = Twin(
@@ -195,6 +197,7 @@ class Host:
         jobs: dict[str, Coroutine[Any, Any, None]] = {
             "hub": self._hub.run(),
             "publisher": self._publisher.run(),
+            "deadline": self._publisher.watch(),
             "settings": self._twin.keep_settings(),
             "reports": self._twin.keep_reporting(),
             "ticker": self._tick(),

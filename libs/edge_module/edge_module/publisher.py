@@ -3,6 +3,7 @@
 Invariants
 - Messages are sent in the order of their commits. After a reconnect everything unacknowledged is sent again, in order.
 - A message is published only after its commit, and is done only when edgeHub's PUBACK came.
+- A message whose PUBACK does not come in time ends the connection: the next one sends it again.
 - In memory are the messages in flight and the next ones, bounded; what does not fit stays on disk and is read when its
   turn comes. `tail` is the number of the last message that is or was in memory: what is not is never passed over,
   unless the file has lost it. Then the hole is logged and what lies behind it is sent.
@@ -16,7 +17,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 from contract.messages import CONTENT_ENCODING, CONTENT_TYPE
+from edge_module.clock import Clock
 from edge_module.connection import Connection
+from edge_module.health import Health
 from edge_module.kill_points import Reach
 from edge_module.metrics import Metrics
 from edge_module.outbox import Outbox, OutboxMessage
@@ -25,6 +28,11 @@ WINDOW_MESSAGES = 64
 WINDOW_BYTES = 4 * 1024 * 1024
 MEMORY_MESSAGES = 1000
 MEMORY_BYTES = 8 * 1024 * 1024
+ACKNOWLEDGE_SECS = 60.0
+# However time is scaled for tests, a PUBACK takes its time on a busy machine.
+_ACKNOWLEDGE_AT_LEAST_SECS = 3.0
+_CHECK_SECS = 5.0
+_SLOW = "hub_slow"
 
 Load = Callable[[int, int, int], Awaitable[list[OutboxMessage]]]
 
@@ -44,9 +52,21 @@ def continuing(tail: int, rows: Iterable[OutboxMessage]) -> tuple[list[OutboxMes
 
 
 class Publisher:
-    def __init__(self, outbox: Outbox, *, load: Load, metrics: Metrics, log: logging.Logger, reach: Reach) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        load: Load,
+        clock: Clock,
+        health: Health,
+        metrics: Metrics,
+        log: logging.Logger,
+        reach: Reach,
+    ) -> None:
         self._outbox = outbox
         self._load = load
+        self._clock = clock
+        self._health = health
         self._metrics = metrics
         self._log = log
         self._reach = reach
@@ -54,6 +74,7 @@ class Publisher:
         self._waiting_bytes = 0
         self._in_flight: deque[OutboxMessage] = deque()
         self._in_flight_bytes = 0
+        self._sent_at: dict[int, float] = {}  # of what is in flight, by seq
         self._acked: set[int] = set()
         self._tail = outbox.acked_upto
         self._on_disk_upto = outbox.last_seq
@@ -80,6 +101,24 @@ class Publisher:
             self._check_spilled()
             self._send()
 
+    async def watch(self) -> None:
+        """Leave a hub that acknowledges nothing. Until cancelled."""
+        while True:
+            await asyncio.sleep(self._clock.scaled(_CHECK_SECS))
+            self.check_deadline()
+
+    def check_deadline(self) -> None:
+        connection = self._connection
+        if connection is None or not connection.is_open or not self._in_flight:
+            return
+        age = self._clock.monotonic() - self._sent_at[self._in_flight[0].seq]
+        if age <= max(self._clock.scaled(ACKNOWLEDGE_SECS), _ACKNOWLEDGE_AT_LEAST_SECS):
+            return
+        self._health.set(_SLOW, f"{len(self._in_flight)} messages wait for their acknowledgement")
+        self._metrics.count("unacknowledged_closes")
+        self._log.warning("edgeHub does not acknowledge (hub_slow)", extra={"fields": {"age_secs": round(age)}})
+        connection.close("edgeHub does not acknowledge")
+
     def offer(self, messages: Iterable[OutboxMessage]) -> None:
         """Just committed, in order."""
         for message in messages:
@@ -97,6 +136,7 @@ class Publisher:
         self._waiting_bytes += self._in_flight_bytes
         self._in_flight.clear()
         self._in_flight_bytes = 0
+        self._sent_at.clear()
         self._acked.clear()
         self._settle()
         self._send()
@@ -150,6 +190,7 @@ class Publisher:
             self._waiting_bytes -= len(message.body)
             self._in_flight.append(message)
             self._in_flight_bytes += len(message.body)
+            self._sent_at[message.seq] = self._clock.monotonic()
             self._idle.clear()
             self._reach("before_publish")
             self._publish(connection, message)
@@ -175,8 +216,8 @@ class Publisher:
         self._acked.add(message.seq)
         self._settle()
         self._check_spilled()
-        if connection is self._connection:
-            self._send()
+        # Also when it came late on a connection that was replaced: what it settles was sent again and makes room.
+        self._send()
 
     def _settle(self) -> None:
         """Move the outbox's mark over the leading run of acknowledged messages."""
@@ -188,6 +229,7 @@ class Publisher:
                 message = queue.popleft()
                 self._acked.discard(message.seq)
                 settled, size, upto = settled + 1, size + len(message.body), message.seq
+                self._sent_at.pop(message.seq, None)
                 if queue is self._in_flight:
                     self._in_flight_bytes -= len(message.body)
                 else:
@@ -195,6 +237,7 @@ class Publisher:
         if settled:
             self._outbox.acknowledge(settled, size, upto)
             self._metrics.count("published_messages", settled)
+            self._health.clear(_SLOW)
         if not self._in_flight:
             self._idle.set()
         self._note_drained()
