@@ -113,6 +113,8 @@ class Pump:
             pending.tickets = [held for held in pending.tickets if held[0] is not connection]
             if not pending.tickets and key != self._in_hand:
                 self._forget(key)
+        if self._in_hand is None:
+            self._release_forgotten()
 
     def retry_held(self) -> None:
         """Something changed: try the held message now."""
@@ -145,7 +147,7 @@ class Pump:
             await self._hold(key, pending, outcome)
             return
         self._forget(key)
-        self._release()
+        self._release("input flows again")
         self._acknowledge(pending)
 
     def _acknowledge(self, pending: _Pending) -> None:
@@ -158,10 +160,12 @@ class Pump:
         self._reach("after_ack")
 
     async def _hold(self, key: _Key, pending: _Pending, held: Held) -> None:
-        if not pending.tickets:
+        if not pending.tickets:  # its connection ended while it was in hand
             self._forget(key)
+            self._release_forgotten()
+            return
         if self._held_reason != held.reason:
-            self._release()
+            self._release("another reason holds input")
             self._held_reason = held.reason
             self._log.warning("input is held", extra={"fields": {"reason": held.reason, "detail": held.detail}})
         self._health.set(held.reason, held.detail)
@@ -170,10 +174,15 @@ class Pump:
             async with asyncio.timeout(self._backoff.next_secs()):
                 await self._retry.wait()
 
-    def _release(self) -> None:
+    def _release_forgotten(self) -> None:
+        """Nothing is left that could be held: edgeHub sends it again, and then it is said again."""
+        if not self._pending:
+            self._release("held input is forgotten")
+
+    def _release(self, why: str) -> None:
         if self._held_reason is None:
             return
-        self._log.info("input flows again", extra={"fields": {"after": self._held_reason}})
+        self._log.info(why, extra={"fields": {"after": self._held_reason}})
         self._health.clear(self._held_reason)
         self._held_reason = None
         self._backoff.reset()

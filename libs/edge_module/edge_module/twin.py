@@ -2,7 +2,8 @@
 
 Invariants
 - The desired document is read whole after every connect, at every push and every ten minutes; `$version` decides
-  whether it is applied. Pushes carry only a hint: edgeHub neither queues nor repeats them.
+  whether it is applied. One that was refused is applied at every read: what it names (a file) may be there by now.
+  Pushes carry only a hint: edgeHub neither queues nor repeats them.
 - A report is sent as the difference to what the hub has, coalesced; a patch that failed is sent again.
 - The report is at most 16 KB; health and settings come first.
 
@@ -38,7 +39,7 @@ class TwinError(Exception):
     """The hub did not answer a twin request, or answered with an error."""
 
 
-class _Document(msgspec.Struct):
+class Document(msgspec.Struct):
     desired: dict[str, object] = {}
     reported: dict[str, object] = {}
 
@@ -62,11 +63,11 @@ class TwinRequests:
             if not future.done():
                 future.set_exception(TwinError("the connection ended"))
 
-    async def get(self) -> _Document:
+    async def get(self) -> Document:
         """Raises TwinError."""
         response = await self._request(twin_get_topic, b" ")
         try:
-            return msgspec.json.decode(response.body, type=_Document)
+            return msgspec.json.decode(response.body, type=Document)
         except msgspec.DecodeError as error:
             raise TwinError(f"the twin is unreadable: {error}") from None
 
@@ -143,25 +144,36 @@ class Twin:
                 continue
             self._read_due.clear()
             try:
-                await self._read()
+                await self.read()
             except TwinError as error:
                 self._metrics.count("twin_failures")
                 self._log.warning("cannot read the twin", extra={"fields": {"detail": error}})
                 await asyncio.sleep(self._clock.scaled(_RETRY_SECS))
                 self._read_due.set()
 
-    async def _read(self) -> None:
+    @property
+    def is_report_due(self) -> bool:
+        return self._report_due.is_set()
+
+    def reported(self) -> None:
+        self._report_due.clear()
+
+    async def read(self) -> None:
+        """Apply the desired document if there is a reason to. Raises TwinError."""
         twin = await self.requests.get()
         if self._hub_has is None:
             self._hub_has = {key: value for key, value in twin.reported.items() if not key.startswith("$")}
             self._report_due.set()
         version = twin.desired.get("$version")
-        if version != self._version:
-            outcome = await self._apply(twin.desired)
-            self._version = version
-            self.outcome = outcome
+        is_new = version != self._version
+        if not is_new and (self.outcome is None or self.outcome.outcome == "accepted"):
+            return
+        outcome = await self._apply(twin.desired)
+        self._version = version
+        if is_new or outcome != self.outcome:
             self._say(outcome)
             self._report_due.set()
+        self.outcome = outcome
 
     def _say(self, outcome: SettingsOutcome) -> None:
         fields = {key: value for key, value in msgspec.structs.asdict(outcome).items() if value not in (None, ())}
@@ -174,7 +186,7 @@ class Twin:
         """Report what changed: at once when asked to, otherwise every minute. Until cancelled."""
         while True:
             await _wait(self._report_due, self._clock.scaled(_REPORT_EVERY_SECS))
-            self._report_due.clear()
+            self.reported()
             try:
                 await self.report_now()
             except TwinError as error:
