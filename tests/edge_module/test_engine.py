@@ -1,10 +1,15 @@
 """One message from arrival to commit, with a real store and no hub."""
 
+import errno
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from contract.messages import Rejected, decode
+from contract.messages import Rejected, RejectedPart, decode
+from edge_module import Hold, Incoming, Transaction
+from edge_module.engine import ATTEMPTS, Done, Held
+from edge_module.faults import disk_reason, is_out_of_memory
 from edge_module.testing import Bench, SimulatedCrash
 from tests.edge_module.echo import Echo, EchoSettings
 
@@ -98,6 +103,76 @@ def test_a_full_outbox_holds_input_until_it_shrinks(tmp_path: Path) -> None:
     assert (result.how, result.reason) == ("held", "outbox_full")
     bench.acknowledge_published()
     assert bench.feed(b"x" * 50, message_id="again").how == "handled"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("no"),
+        OSError(errno.ENOMEM, "no"),
+        type("Fail", (Exception,), {"__module__": "onnxruntime.capi.onnxruntime_pybind11_state"})(
+            "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer of size 1"
+        ),
+    ],
+)
+def test_without_memory_a_message_is_held_and_not_rejected(bench: Bench[EchoSettings], error: Exception) -> None:
+    for _ in range(ATTEMPTS + 1):
+        bench.fail_next("handled", error)
+        held = bench.feed(b"hello", message_id="1")
+        assert (held.how, held.reason) == ("held", "out_of_memory")
+    bench.fail_next("before_commit", error)
+    assert bench.feed(b"poison", message_id="2").how == "held"
+    assert bench.feed(b"hello", message_id="1").how == "handled"
+    assert bench.feed(b"poison", message_id="2").how == "rejected"
+
+
+def test_an_error_that_quotes_a_message_about_memory_is_no_lack_of_memory() -> None:
+    assert not is_out_of_memory(ValueError("'Failed to allocate memory' is no number"))
+
+
+def test_a_disk_that_fails_is_told_from_other_errors_of_the_operating_system() -> None:
+    assert disk_reason(OSError(errno.EDQUOT, "")) == "disk_full"
+    assert disk_reason(OSError(errno.EROFS, "")) == "disk_error"
+    assert disk_reason(sqlite3.OperationalError("no such table")) is None
+    for error in (FileNotFoundError(errno.ENOENT, ""), ConnectionResetError(errno.ECONNRESET, ""), TimeoutError()):
+        assert disk_reason(error) is None
+
+
+def test_an_operating_system_error_of_the_modules_own_is_tried_three_times_and_then_rejected(
+    bench: Bench[EchoSettings],
+) -> None:
+    outcomes = []
+    for _ in range(ATTEMPTS):
+        bench.fail_next("handled", FileNotFoundError(errno.ENOENT, "gone"))
+        outcomes.append(bench.engine.process(Incoming("in", b"x", message_id="1")))
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Held", "Held", "Done"]
+    assert outcomes[-1] == Done("rejected", "internal_error")
+
+
+def test_the_attempts_of_a_message_are_its_own(bench: Bench[EchoSettings]) -> None:
+    def attempt(message_id: str, body: bytes = b"bug") -> Done | Held:
+        return bench.engine.process(Incoming("in", body, message_id=message_id))
+
+    assert isinstance(attempt("1"), Held)
+    assert isinstance(attempt("1"), Held)
+    assert attempt("2", b"fine") == Done("handled")
+    assert attempt("1") == Done("rejected", "internal_error")
+    assert isinstance(attempt("3"), Held)
+
+
+def test_a_hold_while_rejected_bytes_are_stored_is_a_hold(tmp_path: Path) -> None:
+    class Full(Echo):
+        is_full = True
+
+        def store_rejected(self, parts: list[RejectedPart], tx: Transaction) -> None:
+            if self.is_full:
+                raise Hold("spool_full", "no room")
+
+    bench = Bench(Full, tmp_path)
+    held = bench.feed(b"poison", message_id="1")
+    assert (held.how, held.reason, held.detail) == ("held", "spool_full", "no room")
+    Full.is_full = False
+    assert bench.feed(b"poison", message_id="1").how == "rejected"
 
 
 def test_a_failing_module_is_tried_three_times_and_then_the_bytes_are_rejected(bench: Bench[EchoSettings]) -> None:

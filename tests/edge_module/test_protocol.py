@@ -234,6 +234,8 @@ async def test_poison_reaches_the_rejected_output_and_blocks_nothing(hub: Script
         for row in json.loads(published.body)["rows"]
     ]
     assert reasons == ["not_json", "internal_error"]
+    assert echo.log().count("message failed") == 3
+    assert "reason=failed_attempt" in echo.log()  # there is a pause between the attempts
     assert "exception=ZeroDivisionError at echo.py:" in echo.log()
     assert "a bug" not in echo.log()  # an exception's text may quote a payload
 

@@ -24,6 +24,13 @@ REASONS: Final[dict[str, Reason]] = {
     "too_large": Reason("the row or inflated body exceeds what may travel", "send smaller messages"),
     "wrong_input": Reason("a message came in on an input that this module does not have", "correct the route"),
     "internal_error": Reason("the module failed on this message three times", "report the logged error with the bytes"),
+    "failed_attempt": Reason(
+        "the module failed on a message for an unknown reason; it tries again, three times in all",
+        "none yet: the message ends in the rejected lane if it fails again",
+    ),
+    "out_of_memory": Reason(
+        "an allocation failed; the message is held and tried again", "give the module or the machine more memory"
+    ),
     # Settings and twins.
     "bad_settings": Reason(
         "the desired properties are refused whole", "correct the named key and patch the twin again"

@@ -3,7 +3,8 @@
 Invariants
 - `process` answers Done only when every effect of the message and its identity are committed, or were before.
 - Whatever raises, the transaction is undone and the module told (`rollback`) before anything else happens.
-- A message that can never succeed ends in the rejected lane with its bytes. What the disk refuses is held instead.
+- A message that can never succeed ends in the rejected lane with its bytes. What the disk refuses or memory does not
+  allow is held instead. An unknown error is tried again, ATTEMPTS times in all, with the pump's pause in between.
 - `outgoing` receives committed messages in the order of their commits.
 """
 
@@ -20,7 +21,7 @@ from contract.timestamps import format_timestamp
 from edge_module import settings as settings_reader
 from edge_module.clock import Clock
 from edge_module.errors import Hold, MethodError, Poison, Refused
-from edge_module.faults import disk_reason
+from edge_module.faults import disk_reason, is_out_of_memory
 from edge_module.health import Health
 from edge_module.kill_points import Reach
 from edge_module.log import PRIVATE
@@ -46,10 +47,21 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """The message must not be acknowledged; try it again later."""
+    """The message must not be acknowledged; try it again later. `attempt` counts failures for an unknown reason."""
 
     reason: str
     detail: str = ""
+    attempt: int = 0
+
+
+class _Failing(msgspec.Struct, frozen=True):
+    """The message that failed last for an unknown reason, and how often."""
+
+    input: str
+    device: str
+    module: str
+    message_id: str | None
+    digest: bytes
 
 
 class SettingsOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -91,6 +103,8 @@ class Engine(Generic[S]):
         self._outbox_limit_bytes = outbox_limit_bytes
         self._module_is_stale = False
         self._disk_reason: str | None = None
+        self._failing: _Failing | None = None
+        self._failures = 0
         self._settings: S | None = None
         self._unsaved: tuple[int | None, bytes] | None = None
 
@@ -175,22 +189,38 @@ class Engine(Generic[S]):
         if unsent > self._outbox_limit_bytes:
             return Held("outbox_full", f"{unsent} bytes wait for edgeHub, the limit is {self._outbox_limit_bytes}")
         digest = digest or body_digest(message.body)
-        detail = ""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return self._attempt(message, self._identity(message, digest))
-            except Hold as hold:
-                return Held(hold.reason, hold.detail)
-            except Poison as poison:
-                return self._reject(message, digest, poison.reason, poison.detail)
-            except Exception as error:
-                if reason := self._note_disk(error):
-                    return Held(reason, str(error))
-                detail = f"{type(error).__name__}: {error}"
-                self._log.exception(
-                    "message failed", extra=PRIVATE | {"fields": {"attempt": attempt, "input": message.input}}
-                )
-        return self._reject(message, digest, "internal_error", detail)
+        try:
+            return self._attempt(message, self._identity(message, digest))
+        except Poison as poison:
+            return self._reject(message, digest, poison.reason, poison.detail)
+        except Exception as error:
+            if held := self._held(error):
+                return held
+            attempt = self._count_failure(message, digest)
+            self._log.exception(
+                "message failed", extra=PRIVATE | {"fields": {"attempt": attempt, "input": message.input}}
+            )
+            if attempt < ATTEMPTS:
+                return Held("failed_attempt", f"{type(error).__name__}, attempt {attempt} of {ATTEMPTS}", attempt)
+            return self._reject(message, digest, "internal_error", f"{type(error).__name__}: {error}")
+
+    def _count_failure(self, message: Incoming, digest: bytes) -> int:
+        """How often this message has failed. One is remembered: the pump tries the oldest again before any other."""
+        failing = _Failing(message.input, message.device, message.module, message.message_id, digest)
+        self._failures = self._failures + 1 if failing == self._failing else 1
+        self._failing = failing
+        return self._failures
+
+    def _held(self, error: Exception) -> Held | None:
+        """Errors that are no fault of the message."""
+        if isinstance(error, Hold):
+            return Held(error.reason, error.detail)
+        if is_out_of_memory(error):
+            self._log.error("out of memory", extra={"fields": {"error": type(error).__name__}})
+            return Held("out_of_memory", type(error).__name__)
+        if reason := self._note_disk(error):
+            return Held(reason, str(error))
+        return None
 
     def _attempt(self, message: Incoming, identity: InputIdentity | None) -> Done:
         self._refresh_module()
@@ -226,10 +256,11 @@ class Engine(Generic[S]):
             finally:
                 self._undo_uncommitted()
         except Exception as error:
-            if disk := self._note_disk(error):
-                return Held(disk, str(error))
+            if held := self._held(error):
+                return held
             self._log.exception("rejecting failed", extra=PRIVATE)
-            return Held("internal_error", f"rejecting failed: {error}")
+            return Held("internal_error", f"rejecting failed: {type(error).__name__}")
+        self._failing = None
         self._metrics.count("rejected_messages", reason=reason)
         self._log.warning("message rejected", extra={"fields": {"reason": reason, "input": message.input}})
         return Done("rejected", reason)

@@ -1,10 +1,34 @@
-"""Which errors are the disk's, so that a message waits for it instead of being rejected."""
+"""Which errors are the disk's or memory's, so that a message waits for it instead of being rejected."""
 
 import errno
+import re
 import sqlite3
 from typing import Literal
 
 DiskReason = Literal["disk_full", "disk_error"]
+
+_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What a failing device, a read-only remount, a lost mount or exhausted file descriptors give. Any other error of the
+# operating system is one of the module's own doing.
+_DISK_ERRNOS = frozenset(
+    {
+        errno.EIO,
+        errno.EROFS,
+        errno.ENODEV,
+        errno.ENXIO,
+        errno.ESTALE,
+        errno.EUCLEAN,
+        errno.EMEDIUMTYPE,
+        errno.ENOMEDIUM,
+        errno.EREMOTEIO,
+        errno.EMFILE,
+        errno.ENFILE,
+    }
+)
+
+# Native libraries that say in words that an allocation failed. The text alone would not do: it may quote a payload.
+_NATIVE_PACKAGES = ("onnxruntime",)
+_ALLOCATION_FAILED = re.compile(r"failed to allocate memory|bad[ _]alloc|out of memory", re.IGNORECASE)
 
 # SQLITE_ERROR and the like are faults of the statement, not of the disk.
 _DISK_CODES = frozenset(
@@ -26,7 +50,9 @@ _DISK_CODES = frozenset(
 def disk_reason(error: BaseException) -> DiskReason | None:
     """The reason code when a disk refused, None when the error is another kind of fault."""
     if isinstance(error, OSError):
-        return "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "disk_error"
+        if error.errno in _FULL_ERRNOS:
+            return "disk_full"
+        return "disk_error" if error.errno in _DISK_ERRNOS else None
     if isinstance(error, sqlite3.Error):
         # An extended result code has the primary one in its low byte.
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
@@ -35,3 +61,15 @@ def disk_reason(error: BaseException) -> DiskReason | None:
         if code in _DISK_CODES:
             return "disk_error"
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, in Python, SQLite, the kernel or a native library that says so."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF == sqlite3.SQLITE_NOMEM
+    is_native = type(error).__module__.partition(".")[0] in _NATIVE_PACKAGES
+    return is_native and _ALLOCATION_FAILED.search(str(error)) is not None

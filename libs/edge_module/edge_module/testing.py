@@ -132,6 +132,8 @@ class Bench(Generic[S]):
 
     def feed_message(self, message: Incoming) -> Result:
         outcome = self.engine.process(message)
+        while isinstance(outcome, Held) and outcome.attempt:
+            outcome = self.engine.process(message)  # as the pump does, after a pause
         emitted = self._take_outgoing()
         if isinstance(outcome, Held):
             return Result("held", outcome.reason, outcome.detail, emitted)
