@@ -1,8 +1,9 @@
 """The judge of a run: what was sent against what was stored. Pure; it knows nothing of how the modules work.
 
-Every sent row must be in exactly one of `readings` and `rejected`, once. Its kept values must be the sender's own
-numbers (rounded where the policy says so), its score that of an undisturbed computation. Every anomalous row must
-be in exactly one episode, once, and no other row in any.
+Every sent row must be in exactly one of `readings` and `rejected`, once. It must have the keys that the policy lets
+out and no other, its kept values must be the sender's own numbers (rounded where the policy says so), its score that of
+an undisturbed computation. Every anomalous row must be in exactly one episode, once, and no other row in any. Every
+row of a series must be counted once by its insights.
 """
 
 from collections import Counter
@@ -10,12 +11,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from simulator.faults import JUDGED_KINDS, Fault
-from simulator.stored import Number, rejected_bodies
+from contract.messages import RejectedPart
+from simulator.stored import Number, incomplete_bodies, rejected_bodies
 
 # Scores travel with nine significant digits; a tie in the last of them may fall either way.
 _SCORE_TOLERANCE = 2e-9
 _SHOWN_PROBLEMS = 20
+# What is spliced in front of every line of the open lanes.
+_SPLICED = ("policy", "site", "model")
+_REJECTED_KEYS = frozenset({"site", *RejectedPart.__struct_fields__})
+# What a policy that names the sender and the row, and denies no part of the verdict, lets out of the envelope.
+USUAL_ENVELOPE = frozenset(
+    ("device", "message", "i", "t", "series", "score", "threshold", "anomaly", "no_score", "why")
+)
 
 
 class RowId(NamedTuple):
@@ -28,7 +36,7 @@ class RowId(NamedTuple):
 
 @dataclass(frozen=True)
 class ExpectedRow:
-    """`reading` is what the policy lets through, numbers as `Number` text."""
+    """`reading` is what the policy lets through, numbers as `Number` text; `threshold` is None where there is no score."""
 
     series: str
     index: int
@@ -36,12 +44,18 @@ class ExpectedRow:
     score: float | None
     no_score: str | None
     anomaly: bool
+    t: str | None = None
+    threshold: float | None = None
 
 
 @dataclass
 class Expected:
+    """`envelope` names the parts that the policy lets out on `readings`; `model` is the digest, None for any."""
+
     rows: dict[RowId, ExpectedRow] = field(default_factory=dict)
     rejected: dict[RowId, bytes] = field(default_factory=dict)
+    envelope: frozenset[str] = USUAL_ENVELOPE
+    model: str | None = None
 
     @property
     def sent(self) -> int:
@@ -77,12 +91,18 @@ def judge(
     readings: Sequence[Mapping[str, Any]],
     rejected: Sequence[dict[str, Any]],
     anomalies: Sequence[Mapping[str, Any]],
+    insights: Sequence[Mapping[str, Any]] | None = None,
+    broken: Iterable[str] = (),
 ) -> Verdict:
+    """`insights` are judged when they are given: once every window is closed. `broken` is what is wrong with batches."""
     verdict = Verdict(sent=expected.sent)
     _judge_places(expected, readings, rejected, verdict)
     _judge_values(expected, readings, verdict)
     _judge_rejected(expected, rejected, verdict)
     _judge_episodes(expected, anomalies, verdict)
+    for problem in (*broken, *(insight_problems(expected, insights) if insights is not None else ())):
+        verdict.values_differ += 1
+        verdict.note(problem)
     return verdict
 
 
@@ -124,23 +144,55 @@ def _judge_values(expected: Expected, readings: Iterable[Mapping[str, Any]], ver
         wanted = expected.rows.get(row_id(row))
         if wanted is None:
             continue
-        for difference in _differences(wanted, row):
+        for difference in _differences(expected, wanted, row):
             verdict.values_differ += 1
             verdict.note(f"{_name(row_id(row))}: {difference}")
             break
 
 
-def _differences(wanted: ExpectedRow, row: Mapping[str, Any]) -> Iterable[str]:
-    reading = row.get("reading") or {}
-    for name in wanted.reading.keys() | reading.keys():
-        if not same_value(wanted.reading.get(name), reading.get(name)):
-            yield f"{name} is {reading.get(name)!r}, it should be {wanted.reading.get(name)!r}"
-    if not same_score(wanted.score, row.get("score")):
-        yield f"its score is {row.get('score')}, it should be {wanted.score}"
-    if (row.get("no_score") or None) != wanted.no_score:
-        yield f"no_score is {row.get('no_score')!r}, it should be {wanted.no_score!r}"
-    if bool(row.get("anomaly", False)) != wanted.anomaly:
-        yield f"anomaly is {row.get('anomaly')!r}, it should be {wanted.anomaly!r}"
+def _differences(expected: Expected, wanted: ExpectedRow, row: Mapping[str, Any]) -> Iterable[str]:
+    reading = row.get("reading", {})
+    if not isinstance(reading, dict):
+        yield f"its reading is {reading!r}"
+        return
+    for name in sorted(wanted.reading.keys() | reading.keys()):
+        if not same_value(wanted.reading.get(name, _ABSENT), reading.get(name, _ABSENT)):
+            yield f"{name} is {_shown(reading, name)}, it should be {_shown(wanted.reading, name)}"
+    for name, value in (("score", wanted.score), ("threshold", wanted.threshold)):
+        if name in expected.envelope and not same_score(value, row.get(name)):
+            yield f"its {name} is {row.get(name)}, it should be {value}"
+    same = {"no_score": wanted.no_score, "anomaly": wanted.anomaly, "t": wanted.t, "series": wanted.series}
+    for name, text in same.items():
+        if name in expected.envelope and not same_value(text, row.get(name)):
+            yield f"{name} is {row.get(name)!r}, it should be {text!r}"
+    for name in sorted(row.keys() ^ _keys(expected, wanted, row)):
+        yield f"{name} is {_shown(row, name)}, it should {'not be there' if name in row else 'be there'}"
+    yield from _origin_differences(expected, row)
+
+
+_ABSENT = object()
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    return repr(values[name]) if name in values else "absent"
+
+
+def _keys(expected: Expected, wanted: ExpectedRow, row: Mapping[str, Any]) -> set[str]:
+    """The keys that the row must have. Why it is anomalous may be said, or not; of other rows nothing is."""
+    absent = {name for name in ("t", "score", "threshold", "no_score") if getattr(wanted, name) is None}
+    if not wanted.anomaly or "why" not in row:
+        absent.add("why")
+    if not wanted.reading and "reading" not in row:
+        absent.add("reading")
+    return {*_SPLICED, "reading", *expected.envelope} - absent
+
+
+def _origin_differences(expected: Expected, row: Mapping[str, Any]) -> Iterable[str]:
+    for name in _SPLICED:
+        if name in row and (type(row[name]) is not str or not row[name]):
+            yield f"{name} is {row[name]!r}, it should be a text"
+    if expected.model is not None and row.get("model") != expected.model:
+        yield f"model is {row.get('model')!r}, it should be {expected.model!r}"
 
 
 def same_value(wanted: object, found: object) -> bool:
@@ -156,12 +208,22 @@ def same_score(wanted: float | None, found: object) -> bool:
     return abs(float(found) - wanted) <= _SCORE_TOLERANCE * max(abs(wanted), 1e-300)
 
 
-def _judge_rejected(expected: Expected, rejected: Iterable[dict[str, Any]], verdict: Verdict) -> None:
+def _judge_rejected(expected: Expected, rejected: Sequence[dict[str, Any]], verdict: Verdict) -> None:
     for row, body in rejected_bodies(rejected):
         wanted = expected.rejected.get(row_id(row))
         if wanted is not None and wanted != body:
             verdict.values_differ += 1
             verdict.note(f"{_name(row_id(row))}: its rejected bytes are not those that were sent")
+    whole = {row_id(row) for row, _ in rejected_bodies(rejected)}
+    for row in incomplete_bodies(rejected):
+        # A row of which there is nothing else is missing already.
+        if row_id(row) in whole or row_id(row) not in expected.rejected:
+            verdict.unexpected += 1
+            verdict.note(f"{_name(row_id(row))}: parts of a rejected body without the others")
+    for row in rejected:
+        if strange := sorted(row.keys() - _REJECTED_KEYS) or sorted({"site", "reason"} - row.keys()):
+            verdict.values_differ += 1
+            verdict.note(f"{_name(row_id(row))}: its rejected row differs in {', '.join(strange)}")
 
 
 def _judge_episodes(expected: Expected, anomalies: Iterable[Mapping[str, Any]], verdict: Verdict) -> None:
@@ -181,84 +243,19 @@ def _name(identity: RowId) -> str:
     return f"{identity.device} message {identity.message}{row}"
 
 
-@dataclass(frozen=True)
-class Episode:
-    """An episode as stored: which rows of which series it holds."""
+def insight_problems(expected: Expected, insights: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each series whose rows are not counted once: in a window, as late, or as untimed.
 
-    name: str
-    series: str
-    indexes: frozenset[int]
-
-
-def collect_episodes(expected: Expected, anomalies: Iterable[Mapping[str, Any]]) -> list[Episode]:
-    rows: dict[str, dict[tuple[str, str], set[int]]] = {}
-    for event in anomalies:
-        members = rows.setdefault(str(event["episode"]), {})
-        for row in event.get("rows", ()):
-            identity = row_id(row)
-            if wanted := expected.rows.get(identity):
-                members.setdefault((identity.device, wanted.series), set()).add(wanted.index)
-    return [
-        Episode(name, series, frozenset(members[device, series]))
-        for name, members in rows.items()
-        for device, series in sorted(members)
-    ]
-
-
-@dataclass(frozen=True)
-class FaultScore:
-    """How well the episodes tell the injected faults. `found` and `injected` are per kind."""
-
-    injected: Counter[str]
-    found: Counter[str]
-    false_episodes: Counter[str]  # per series
-
-    @property
-    def judged(self) -> tuple[int, int]:
-        """Found and injected, of the kinds that a detector has to find."""
-        return sum(self.found[kind] for kind in JUDGED_KINDS), sum(self.injected[kind] for kind in JUDGED_KINDS)
-
-    @property
-    def good_enough(self) -> bool:
-        found, injected = self.judged
-        return found >= 0.8 * injected and all(count <= 1 for count in self.false_episodes.values())
-
-
-def score_faults(faults: Sequence[Fault], episodes: Sequence[Episode], *, window_rows: int) -> FaultScore:
-    """Judged by rows, so that neither an endless episode nor a detector that always shouts looks good.
-
-    A fault reaches from its first row to the last row whose window of `window_rows` still holds one of its rows. It is
-    found by an episode with a row in that reach, but an episode finds only the first fault that it touches: who sees it
-    was told once. Rows in no fault's reach are false alarms, also within an episode that has found something: each run
-    of them counts as one false episode per `window_rows` begun, which is how long one odd row may upset the model.
+    A series without a row that has a time never has a window, so nothing tells of it.
     """
-    found: set[Fault] = set()
-    false: Counter[str] = Counter()
-    for episode in episodes:
-        reaches = {
-            fault: range(fault.first, fault.last + window_rows) for fault in faults if fault.machine == episode.series
-        }
-        touched = [fault for fault, reach in reaches.items() if not episode.indexes.isdisjoint(reach)]
-        if touched:
-            found.add(min(touched, key=lambda fault: fault.first))
-        strays = (index for index in episode.indexes if not any(index in reach for reach in reaches.values()))
-        if alarms := sum(-(-length // window_rows) for length in run_lengths(strays)):
-            false[episode.series] += alarms
-    return FaultScore(
-        injected=Counter(fault.kind for fault in faults),
-        found=Counter(fault.kind for fault in found),
-        false_episodes=false,
-    )
-
-
-def run_lengths(indexes: Iterable[int]) -> list[int]:
-    """Lengths of the runs of consecutive numbers, in order."""
-    lengths: list[int] = []
-    last: int | None = None
-    for index in sorted(indexes):
-        if last is not None and index == last + 1:
-            lengths[-1] += 1
-        else:
-            lengths.append(1)
-        last = index
-    return lengths
+    rows = Counter((identity.device, wanted.series) for identity, wanted in expected.rows.items())
+    timed = {(identity.device, wanted.series) for identity, wanted in expected.rows.items() if wanted.t is not None}
+    counted: Counter[tuple[str, str]] = Counter()
+    for window in insights:
+        series = str(window.get("device")), str(window.get("series"))
+        counted[series] += sum(int(window.get(name, 0)) for name in ("rows", "late_rows", "untimed_rows"))
+    return [
+        f"{device} series {series}: insights count {counted[device, series]} rows, there are {rows[device, series]}"
+        for device, series in sorted(timed | counted.keys())
+        if counted[device, series] != rows[device, series]
+    ]

@@ -8,7 +8,7 @@ their device sent them. It knows the transforms keep, drop and round, and whole 
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, cast
 
@@ -19,13 +19,15 @@ import yaml
 
 from contract.bundle import Bundle, Feature, feature_number
 from contract.pointer import MISSING, parse_pointer, resolve
-from contract.timestamps import parse_timestamp
+from contract.timestamps import format_timestamp, parse_timestamp
 from simulator.delivery import Message
 from simulator.errors import UserError
 from simulator.oracle import Expected, ExpectedRow, RowId
 from simulator.stored import Number, loads
 
 SCORE_DIGITS = 9
+# Leaves unless the policy says otherwise.
+_VERDICT = frozenset(("score", "threshold", "anomaly", "no_score", "why"))
 
 
 @dataclass
@@ -35,7 +37,6 @@ class _Series:
     window: deque[tuple[float, ...]]
     last_micros: int | None = None
     since_scored: int | None = None  # None: no window has been scored since it filled
-    held: dict[str, float] = field(default_factory=dict)
     rows: int = 0
 
 
@@ -45,6 +46,7 @@ class _Row:
     series: str
     index: int
     reading: dict[str, Any]
+    t: str | None
     no_score: str | None = None
     window: tuple[tuple[float, ...], ...] | None = None
 
@@ -54,7 +56,7 @@ class Scoring:
 
     def __init__(self, bundle: Bundle) -> None:
         self._manifest = bundle.manifest
-        self._series: dict[str, _Series] = {}
+        self._series: dict[tuple[str, str], _Series] = {}  # by device and series
         self._timestamp = parse_pointer(self._manifest.timestamp_pointer) if self._manifest.timestamp_pointer else None
         self._features = [(feature, parse_pointer(feature.pointer)) for feature in self._manifest.features]
         pointer = self._manifest.series_pointer
@@ -68,17 +70,20 @@ class Scoring:
     def place(self, identity: RowId, reading: dict[str, Any]) -> _Row:
         """Take one row into its series' window."""
         name = self._series_name(identity.device, reading)
-        state = self._series.setdefault(name, _Series(deque(maxlen=self._manifest.window.length)))
-        row = _Row(identity, name, state.rows, reading)
+        state = self._series.setdefault((identity.device, name), _Series(deque(maxlen=self._manifest.window.length)))
+        micros = self._micros(reading)
+        row = _Row(identity, name, state.rows, reading, None if micros is None else format_timestamp(micros))
         state.rows += 1
-        values = self._values(state, reading)
+        gap = self._is_gap(state, micros)
+        values = self._values(state, reading, gap)
         if values is None:
             row.no_score = "missing_feature"
             return row
-        gap = self._step(state, reading)
         if gap:
             state.window.clear()
             state.since_scored = None
+        if micros is not None:
+            state.last_micros = micros
         state.window.append(values)
         row.no_score = self._why_not(state, gap)
         if row.no_score is None:
@@ -97,8 +102,12 @@ class Scoring:
                 results.update(zip((place for place, _ in chosen), map(_nine_digits, np.ravel(scored)), strict=True))
         return [results.get(place) for place in range(len(rows))]
 
+    @property
+    def threshold(self) -> float:
+        return self._manifest.threshold.value
+
     def is_anomaly(self, score: float | None) -> bool:
-        return score is not None and score > self._manifest.threshold.value
+        return score is not None and score > self.threshold
 
     def _series_name(self, device: str, reading: dict[str, Any]) -> str:
         found = resolve(reading, self._series_tokens) if self._series_tokens else MISSING
@@ -106,26 +115,26 @@ class Scoring:
             return str(found) if found.lstrip("-").isdigit() else device
         return found if isinstance(found, str) else device
 
-    def _values(self, state: _Series, reading: dict[str, Any]) -> tuple[float, ...] | None:
-        values = [self._value(state, feature, resolve(reading, tokens)) for feature, tokens in self._features]
+    def _values(self, state: _Series, reading: dict[str, Any], gap: bool) -> tuple[float, ...] | None:
+        """What the window gets of this row; a held value comes from the row before it in the same window."""
+        before = state.window[-1] if state.window and not gap else None
+        values = []
+        for number, (feature, tokens) in enumerate(self._features):
+            value = _feature_value(feature, resolve(reading, tokens))
+            if value is None and feature.missing == "hold_last" and before is not None:
+                value = before[number]
+            values.append(value)
         return None if None in values else tuple(cast(list[float], values))
 
-    def _value(self, state: _Series, feature: Feature, found: object) -> float | None:
-        number = feature_number(float(found) if isinstance(found, Number) else found)
-        if number is None:
-            return {"hold_last": state.held.get(feature.name), "constant": feature.fill}.get(feature.missing)
-        number = float(np.dtype(feature.dtype).type(number))
-        state.held[feature.name] = number
-        return number
-
-    def _step(self, state: _Series, reading: dict[str, Any]) -> bool:
-        """True when this row follows a gap in time."""
+    def _micros(self, reading: dict[str, Any]) -> int | None:
         found = resolve(reading, self._timestamp) if self._timestamp else MISSING
-        micros = parse_timestamp(float(found) if isinstance(found, Number) else found)
-        if micros is None:
+        return parse_timestamp(float(found) if isinstance(found, Number) else found)
+
+    def _is_gap(self, state: _Series, micros: int | None) -> bool:
+        """A window of one row has nothing that could break."""
+        if micros is None or state.last_micros is None or self._manifest.window.length == 1:
             return False
-        last, state.last_micros = state.last_micros, micros
-        return last is not None and abs(micros - last) > self._manifest.max_gap_secs * 1e6
+        return abs(micros - state.last_micros) > self._manifest.max_gap_secs * 1e6
 
     def _why_not(self, state: _Series, gap: bool) -> str | None:
         if gap:
@@ -139,12 +148,29 @@ class Scoring:
         return None
 
 
+def _feature_value(feature: Feature, found: object) -> float | None:
+    """None where it is missing, also when it overflows the feature's type."""
+    number = feature_number(float(found) if isinstance(found, Number) else found)
+    if number is None:
+        number = feature.fill
+    if number is None:
+        return None
+    with np.errstate(over="ignore"):
+        value = float(np.dtype(feature.dtype).type(number))
+    return value if math.isfinite(value) else None
+
+
 class ReadingsPolicy:
-    """Which fields of a reading the `readings` lane carries, and how."""
+    """Which fields of a reading, and which parts of the envelope, the `readings` lane carries, and how."""
 
     def __init__(self, text: str) -> None:
         self._rules: list[tuple[str, str, int]] = []
-        for rule in yaml.safe_load(text).get("fields", ()):
+        document = yaml.safe_load(text)
+        named = document.get("envelope", {})
+        self.envelope = frozenset(_VERDICT - named.keys()) | {
+            name for name, rule in named.items() if rule["transform"] == "keep" and "readings" in rule.get("lanes", ())
+        }
+        for rule in document.get("fields", ()):
             if "readings" not in rule.get("lanes", ()) or rule["transform"] == "drop":
                 continue
             tokens = parse_pointer(rule["path"])
@@ -177,7 +203,7 @@ class Reference:
         self._scoring = Scoring(bundle)
         self._policy = ReadingsPolicy(policy_text)
         self._seen: set[tuple[str, str, bytes]] = set()
-        self.expected = Expected()
+        self.expected = Expected(envelope=self._policy.envelope, model=bundle.digest)
 
     def take(self, device: str, message: Message) -> None:
         """A message that was taken before changes nothing."""
@@ -207,6 +233,8 @@ class Reference:
                 score=score,
                 no_score=row.no_score,
                 anomaly=self._scoring.is_anomaly(score),
+                t=row.t,
+                threshold=None if score is None else self._scoring.threshold,
             )
 
 

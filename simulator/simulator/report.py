@@ -7,8 +7,8 @@ from rich.table import Table
 
 from contract.timestamps import format_timestamp
 from simulator.demo import Outcome
+from simulator.detection import Episode, FaultScore, collect_episodes, score_faults
 from simulator.faults import FAULT_KINDS, JUDGED_KINDS
-from simulator.oracle import Episode, FaultScore, collect_episodes, score_faults
 from simulator.scenario import TRAINING_SHARE
 from simulator.screen import clock
 

@@ -3,7 +3,7 @@
 import gzip
 import json
 from base64 import b64decode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from azure.storage.blob import ContainerClient
 
-from contract.batch import parse_blob_name, parse_metadata
+from contract.batch import BlobMeta, BlobName, parse_blob_name, parse_metadata, sha256_hex
 from contract.lanes import Lane
 
 API_VERSION = "2019-07-07"
@@ -29,18 +29,35 @@ def loads(text: bytes) -> Any:
     return json.loads(text, parse_float=Number, parse_int=Number)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """One blob or file as found. `meta` is None where the destination keeps no metadata; `path` is its whole name."""
+
+    path: str
+    name: BlobName
+    meta: BlobMeta | None
+    lines: int
+    sha256: str
+
+
 @dataclass
 class Storage:
-    """Rows per lane as stored, in the order of the blobs' names."""
+    """Rows per lane as stored, in the order of the blobs' names, and the batches that they came in."""
 
-    blobs: int = 0
     rows: dict[Lane, list[dict[str, Any]]] = field(default_factory=dict)
+    batches: list[Batch] = field(default_factory=list)
 
-    def add(self, name: str, body: bytes) -> None:
-        """Raises ValueError when the name is no batch's name, or the body no gzip JSON Lines."""
-        lane = parse_blob_name(name).lane
-        self.blobs += 1
-        self.rows.setdefault(lane, []).extend(read_lines(body))
+    @property
+    def blobs(self) -> int:
+        return len(self.batches)
+
+    def add(self, path: str, body: bytes, metadata: Mapping[str, str] | None = None) -> None:
+        """Raises ValueError when the path is no batch's name, the body no gzip JSON Lines, or the metadata no batch's."""
+        name = parse_blob_name(path)
+        rows = list(read_lines(body))
+        meta = None if metadata is None else parse_metadata(metadata)
+        self.rows.setdefault(name.lane, []).extend(rows)
+        self.batches.append(Batch(path, name, meta, len(rows), sha256_hex(body)))
 
     def lane(self, lane: Lane) -> list[dict[str, Any]]:
         return self.rows.get(lane, [])
@@ -79,10 +96,13 @@ def list_rows(connection_string: str, container: str) -> list[Listed]:
 def read_blobs(connection_string: str, container: str, names: Sequence[str], into: Storage) -> None:
     """Several at a time: each costs a round trip."""
     with _client(connection_string, container) as client, ThreadPoolExecutor(_READERS) as readers:
-        for name, body in zip(
-            names, readers.map(lambda name: client.download_blob(name).readall(), names), strict=True
-        ):
-            into.add(name, body)
+
+        def read(name: str) -> tuple[bytes, Mapping[str, str]]:
+            blob = client.download_blob(name)
+            return blob.readall(), blob.properties.metadata or {}
+
+        for name, (body, metadata) in zip(names, readers.map(read, names), strict=True):
+            into.add(name, body, metadata)
 
 
 def read_container(connection_string: str, container: str, into: Storage) -> None:
@@ -96,19 +116,33 @@ def read_folder(folder: Path, into: Storage) -> None:
 
 
 def rejected_bodies(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """Each rejected body whole, put together from its parts, with the row of its first part."""
-    parts: dict[tuple[object, ...], dict[int, dict[str, Any]]] = {}
+    """Each rejected body whole, put together from its parts, with the row of its first part.
+
+    A body of which any part is stored twice comes twice.
+    """
+    for parts in _by_body(rows):
+        if all(parts):
+            for copy in range(max(map(len, parts))):
+                pieces = [same[min(copy, len(same) - 1)] for same in parts]
+                yield pieces[0], b"".join(b64decode(piece["body_b64"]) for piece in pieces)
+
+
+def incomplete_bodies(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """A row of each body of which at least one part is not there."""
+    for parts in _by_body(rows):
+        if not all(parts):
+            yield next(same[0] for same in parts if same)
+
+
+def _by_body(rows: Iterable[dict[str, Any]]) -> Iterable[list[list[dict[str, Any]]]]:
+    """Per body, per number of a part: the rows that are that part."""
+    bodies: dict[tuple[object, ...], list[list[dict[str, Any]]]] = {}
     for row in rows:
-        count = int(row.get("parts", 1))
-        if count == 1:
-            yield row, b64decode(row["body_b64"])
-            continue
-        key = (row["device"], row["module"], row["message"], row.get("i"), row["input"])
-        have = parts.setdefault(key, {})
-        have[int(row.get("part", 0))] = row
-        if len(have) == count:
-            del parts[key]
-            yield have[0], b"".join(b64decode(have[number]["body_b64"]) for number in range(count))
+        count, number = int(row.get("parts", 1)), int(row.get("part", 0))
+        key = (row["device"], row["module"], row["message"], row.get("i"), row["input"], count)
+        parts = bodies.setdefault(key, [[] for _ in range(count)])
+        parts[number].append(row)
+    return bodies.values()
 
 
 def _client(connection_string: str, container: str) -> ContainerClient:

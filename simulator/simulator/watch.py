@@ -9,10 +9,11 @@ from azure.core.exceptions import AzureError
 
 from contract.batch import parse_blob_name
 from simulator.delivery import Message
+from simulator.detection import collect_episodes, score_faults
 from simulator.errors import UserError
 from simulator.faults import Fault
 from simulator.local_site import LocalSite
-from simulator.oracle import Expected, collect_episodes, score_faults
+from simulator.oracle import Expected
 from simulator.scenario import Scenario
 from simulator.scrape import Meter
 from simulator.screen import Screen, Snapshot
