@@ -114,6 +114,9 @@ class Session:
             name, completed = self.unacknowledged.popleft()
             self.completed.append(name)
             completed()
+        elif kind == 8 and self.hub.closes_at_subscribe:
+            self.hub.closes_at_subscribe -= 1
+            self.close()
         elif kind == 8:
             self.subscriptions += _filters(payload[2:])
             count = len(_filters(payload[2:]))
@@ -141,6 +144,9 @@ class Session:
         self.hub.connects += 1
         if old is not None and old.is_open:
             old.close()
+        if self.hub.greetings:
+            greeting = self.hub.greetings.popleft()
+            self.publish(f"input {greeting.message_id}", greeting.topic(), greeting.body)
 
     def _published(self, payload: bytes) -> None:
         size = int.from_bytes(payload[:2], "big")
@@ -175,6 +181,8 @@ class ScriptedHub:
         self.keep_alives: list[int] = []
         self.refuse_with: deque[int] = deque()
         self.acknowledges = True
+        self.greetings: deque[Input] = deque()  # each is sent right after a CONNACK
+        self.closes_at_subscribe = 0  # on so many connections
         self.outputs: list[Published] = []
         self.reported: list[dict[str, object]] = []
         self.method_answers: dict[str, tuple[int, object]] = {}

@@ -141,6 +141,20 @@ async def test_a_token_renewed_under_load_loses_nothing_and_repeats_are_recognis
     assert hub.disconnects == 0  # a clean DISCONNECT would stall an input for the time-out
 
 
+async def test_what_came_on_a_connection_that_failed_before_it_was_subscribed_is_left_to_the_next_one(
+    hub: ScriptedHub, echo: EchoProcess
+) -> None:
+    hub.greetings.append(Input(b"early", "1"))
+    hub.closes_at_subscribe = 1
+    await echo.start()
+    await hub.deliver([Input(b"other", "2")])
+    await hub.until(lambda: len(hub.outputs) == 1)
+    assert said(hub) == ["other"]
+    await hub.deliver([Input(b"early", "1")])
+    await hub.until(lambda: len(hub.outputs) == 2)
+    assert said(hub) == ["other", "early"]
+
+
 async def test_a_lost_connection_sends_everything_unacknowledged_again_in_order(
     hub: ScriptedHub, echo: EchoProcess
 ) -> None:

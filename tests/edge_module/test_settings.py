@@ -30,6 +30,39 @@ def test_a_document_becomes_settings_and_names_what_it_does_not_know() -> None:
     )
 
 
+class Cloud(msgspec.Struct, frozen=True, tag_field="kind", tag="cloud"):
+    name: str
+    ca_file: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+
+
+class Folder(msgspec.Struct, frozen=True, tag_field="kind", tag="folder"):
+    name: str
+    inner: list[Cloud | None] = []
+
+
+class Tagged(msgspec.Struct, frozen=True):
+    destinations: Annotated[tuple[Cloud | Folder, ...], msgspec.Meta(description="where it goes")] = ()
+    first: Cloud | Folder | None = None
+
+
+def test_unknown_keys_are_named_inside_structures_that_a_tag_tells_apart() -> None:
+    document: dict[str, object] = {
+        "destinations": [
+            {"kind": "cloud", "name": "a", "ca_fle": "x"},
+            {"kind": "folder", "name": "b", "ca_file": "y", "inner": [{"kind": "cloud", "name": "c", "z": 1}, None]},
+        ],
+        "first": {"kind": "folder", "name": "d", "pth": "."},
+    }
+    accepted = parse(Tagged, document)
+    assert isinstance(accepted, Accepted)
+    assert accepted.unknown == (
+        "$.destinations[0].ca_fle",
+        "$.destinations[1].ca_file",
+        "$.destinations[1].inner[0].z",
+        "$.first.pth",
+    )
+
+
 def test_null_is_the_default() -> None:
     assert parse(Settings, {"window_secs": None}) == Accepted(Settings(), None)
 

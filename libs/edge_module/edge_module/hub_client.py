@@ -150,7 +150,12 @@ class HubClient:
             timeout_secs=self._clock.scaled(_CONNECT_SECS),
             log=self._log,
         )
-        await connection.open()
+        try:
+            await connection.open()
+        except BaseException:
+            # edgeHub may send between CONNACK and SUBACK what it still has for this session.
+            self._listener.detached(connection)
+            raise
         return connection
 
     def _adopt(self, connection: Connection) -> None:

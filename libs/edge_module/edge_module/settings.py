@@ -54,9 +54,9 @@ def _unknown(value: object, kind: Any, path: str) -> typing.Iterator[str]:
     if origin is typing.Annotated:
         yield from _unknown(value, typing.get_args(kind)[0], path)
     elif origin in (typing.Union, types.UnionType):
-        structs = [arm for arm in typing.get_args(kind) if arm is not type(None)]
-        if len(structs) == 1:
-            yield from _unknown(value, structs[0], path)
+        arms = [arm for arm in typing.get_args(kind) if arm is not type(None)]
+        for arm in arms if len(arms) == 1 else filter(lambda arm: _is_tagged(value, arm), arms):
+            yield from _unknown(value, arm, path)
     elif isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         fields = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
         tag = kind.__struct_config__.tag_field
@@ -69,3 +69,11 @@ def _unknown(value: object, kind: Any, path: str) -> typing.Iterator[str]:
         inner_kind = typing.get_args(kind)[0]
         for index, inner in enumerate(value):
             yield from _unknown(inner, inner_kind, f"{path}[{index}]")
+
+
+def _is_tagged(value: object, kind: Any) -> bool:
+    """Whether the value's tag says that it is this structure."""
+    if not (isinstance(value, Mapping) and isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        return False
+    config = kind.__struct_config__
+    return config.tag_field is not None and value.get(config.tag_field) == config.tag
