@@ -11,11 +11,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from simulator import scenario
+from simulator.chain import broken_batches
 from simulator.devices import Device, sdk_log
 from simulator.errors import UserError
 from simulator.folders import StateFolder, read_bundle
@@ -29,6 +31,7 @@ from simulator.runtime.run_folder import remove_run_folder
 from simulator.scenario import Scenario
 from simulator.screen import Screen
 from simulator.stored import Storage, read_container, read_folder
+from simulator.supervisor import COOL_OFF_UNIT_SECS
 from simulator.watch import Watch
 
 # Sending takes this share of the whole; the rest is for the start, the backlog and the verdict.
@@ -36,7 +39,13 @@ _SENDING_SHARE = 0.75
 # When each thing happens, as shares of the time of sending.
 _KILLS = (("scorer", 0.15), ("anomaly_router", 0.4), ("uploader", 0.5))
 _OUTAGE = (0.3, 0.6)
+# So long may pass until a module is caught at work; after that it is killed all the same.
+_CATCH_SHARE = 0.1
 _PATIENCE_SECS = 360.0
+# A killed module is away for its cool-off and this; no window may close for want of rows before it is back.
+_RESTART_SECS = 15.0
+_INSIGHTS_SECS = 90.0
+_LONGEST_IDLE_SECS = 86_400.0
 _SETTLED_POLLS = 3
 # Blobs are cut this often, so that there is something to see; the outage's back-off must fit the time there is.
 _UPLOADER = {"batch_max_age_secs": 5.0, "retry_max_secs": 15.0}
@@ -120,7 +129,7 @@ class Demo:
             state=self.plan.state,
             bundle=bundle_path,
             policy=self._policy_file(),
-            desired={"uploader": _UPLOADER, **self._scene.desired},
+            desired=self._desired(),
             time_scale=self.plan.scale,
             note=self._event,
         )
@@ -134,6 +143,8 @@ class Demo:
             readings=storage.lane("readings"),
             rejected=storage.lane("rejected"),
             anomalies=storage.lane("anomalies"),
+            insights=storage.lane("insights"),
+            broken=broken_batches(storage.batches),
         )
         return Outcome(
             plan=self.plan,
@@ -157,7 +168,7 @@ class Demo:
                     group.create_task(self._send(delivery, device, watch), name=f"send {device.name}")
                 group.create_task(self._outage(site, watch), name="outage")
                 for module, share in _KILLS:
-                    group.create_task(self._kill(site, module, share), name=f"kill {module}")
+                    group.create_task(self._kill(site, watch, module, share), name=f"kill {module}")
             self._event(f"all {self._scene.rows:,} rows are sent and acknowledged")
             watch.phase = "draining"
             await self._drain(site, watch)
@@ -190,6 +201,12 @@ class Demo:
             said = trainer.tail[-1] if trainer.tail else "it said nothing"
             raise UserError(f"training failed: {said.removeprefix('edgeweir train: ')}")
         return output
+
+    def _desired(self) -> dict[str, Mapping[str, Any]]:
+        """Modules divide their waits by the scale, as the cool-off is; starting a process takes its time all the same."""
+        idle_secs = min(COOL_OFF_UNIT_SECS + _RESTART_SECS * self.plan.scale, _LONGEST_IDLE_SECS)
+        router = {"insight_idle_secs": idle_secs, **self._scene.desired.get("anomaly_router", {})}
+        return {"uploader": _UPLOADER, **self._scene.desired, "anomaly_router": router}
 
     def _policy_file(self) -> Path:
         if self._scene.policy is None:
@@ -226,12 +243,18 @@ class Demo:
             done = len(device.record.acknowledged)
             raise DemoFailed(f"{device.name} has {done} messages acknowledged, of {len(delivery.messages)}") from None
 
-    async def _kill(self, site: LocalSite, module: str, share: float) -> None:
+    async def _kill(self, site: LocalSite, watch: Watch, module: str, share: float) -> None:
+        """Once, and in the midst of work when it can be caught there in time."""
         await asyncio.sleep(share * self.plan.send_secs)
+        busy = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CATCH_SHARE * self.plan.send_secs):
+                while not (busy := await watch.is_busy(module)):  # noqa: ASYNC110 - it happens in other processes
+                    await asyncio.sleep(0.02)
         while not site.supervisor.send_signal(module, signal.SIGKILL):  # noqa: ASYNC110 - it may be cooling off
             await asyncio.sleep(0.2)
         self._kills += 1
-        self._event(f"{module} is killed (SIGKILL)")
+        self._event(f"{module} is killed (SIGKILL){' at work' if busy else ''}")
 
     async def _outage(self, site: LocalSite, watch: Watch) -> None:
         """First nothing moves on open connections, then they are refused: the two ways in which storage goes away."""
@@ -254,6 +277,7 @@ class Demo:
         deadline = time.monotonic() + _PATIENCE_SECS
         for flush in (False, True):
             if flush:
+                await self._await_insights(watch)
                 await self._flush(site, deadline)
             settled = 0
             while settled < _SETTLED_POLLS:
@@ -264,6 +288,14 @@ class Demo:
                 watch.phase = f"draining: {waiting}" if waiting else "draining"
                 await asyncio.sleep(0.5)
         self._event("everything has arrived")
+
+    async def _await_insights(self, watch: Watch) -> None:
+        """Until the last windows have closed and are in storage. When they do not come, that is for the verdict."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_INSIGHTS_SECS):
+                while series := watch.uncounted_series():
+                    watch.phase = f"draining: insight windows of {series} series are open"
+                    await asyncio.sleep(0.5)
 
     async def _flush(self, site: LocalSite, deadline: float) -> None:
         while True:

@@ -139,6 +139,11 @@ class LocalSite:
         prefix = f"{self.info.device_id}/"
         return {client.removeprefix(prefix) for client in clients if client.startswith(prefix)}
 
+    async def queued_for(self, module: str) -> int:
+        """Messages for this module that it has not acknowledged, the one in its hands included."""
+        queues = (await self.control.stats())["queues"]
+        return sum(sum(lengths.values()) for name, lengths in queues.items() if name.startswith(f"{module}/"))
+
     async def wait_until_connected(self, secs: float = _CONNECT_SECS) -> None:
         """Raises UserError naming the modules that did not come, and the last line that the first of them said."""
         missing = {EDGE_HUB}

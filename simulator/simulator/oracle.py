@@ -36,7 +36,7 @@ class RowId(NamedTuple):
 
 @dataclass(frozen=True)
 class ExpectedRow:
-    """`reading` is what the policy lets through, numbers as `Number` text; `threshold` is None where there is no score."""
+    """`reading` is what the policy lets through, numbers as `Number` text; `threshold` is None without a score."""
 
     series: str
     index: int
@@ -94,7 +94,7 @@ def judge(
     insights: Sequence[Mapping[str, Any]] | None = None,
     broken: Iterable[str] = (),
 ) -> Verdict:
-    """`insights` are judged when they are given: once every window is closed. `broken` is what is wrong with batches."""
+    """`insights` are judged when given, which is fair once every window is closed; `broken` tells of broken batches."""
     verdict = Verdict(sent=expected.sent)
     _judge_places(expected, readings, rejected, verdict)
     _judge_values(expected, readings, verdict)

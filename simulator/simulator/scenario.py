@@ -78,7 +78,7 @@ def pumps(*, seed: int, count: int, send_secs: float, start_micros: int) -> Scen
         title=f"{count} pumps",
         deliveries=tuple(deliveries),
         faults=tuple(faults),
-        desired={"anomaly_router": {"insight_window_secs": 30, "insight_idle_secs": 15}},
+        desired={"anomaly_router": {"insight_window_secs": 30}},
     )
 
 
@@ -111,7 +111,6 @@ def replay(source: Replay, *, send_secs: float) -> Scenario:
         desired={
             "anomaly_router": {
                 "insight_window_secs": 86_400,
-                "insight_idle_secs": 15,
                 "episode_close_after_secs": 86_400.0,
             }
         },

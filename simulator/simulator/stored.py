@@ -31,13 +31,17 @@ def loads(text: bytes) -> Any:
 
 @dataclass(frozen=True)
 class Batch:
-    """One blob or file as found. `meta` is None where the destination keeps no metadata; `path` is its whole name."""
+    """One blob or file as found; `path` is its whole name.
+
+    `meta` is None where the destination keeps no metadata, or where it cannot be read: `flaw` says why.
+    """
 
     path: str
     name: BlobName
     meta: BlobMeta | None
     lines: int
     sha256: str
+    flaw: str = ""
 
 
 @dataclass
@@ -52,12 +56,16 @@ class Storage:
         return len(self.batches)
 
     def add(self, path: str, body: bytes, metadata: Mapping[str, str] | None = None) -> None:
-        """Raises ValueError when the path is no batch's name, the body no gzip JSON Lines, or the metadata no batch's."""
+        """Raises ValueError when the path is no batch's name, or the body no gzip JSON Lines."""
         name = parse_blob_name(path)
         rows = list(read_lines(body))
-        meta = None if metadata is None else parse_metadata(metadata)
+        meta, flaw = None, ""
+        try:
+            meta = None if metadata is None else parse_metadata(metadata)
+        except ValueError as error:
+            flaw = str(error)
         self.rows.setdefault(name.lane, []).extend(rows)
-        self.batches.append(Batch(path, name, meta, len(rows), sha256_hex(body)))
+        self.batches.append(Batch(path, name, meta, len(rows), sha256_hex(body), flaw))
 
     def lane(self, lane: Lane) -> list[dict[str, Any]]:
         return self.rows.get(lane, [])
@@ -138,7 +146,8 @@ def _by_body(rows: Iterable[dict[str, Any]]) -> Iterable[list[list[dict[str, Any
     """Per body, per number of a part: the rows that are that part."""
     bodies: dict[tuple[object, ...], list[list[dict[str, Any]]]] = {}
     for row in rows:
-        count, number = int(row.get("parts", 1)), int(row.get("part", 0))
+        number = int(row.get("part", 0))
+        count = max(int(row.get("parts", 1)), number + 1)
         key = (row["device"], row["module"], row["message"], row.get("i"), row["input"], count)
         parts = bodies.setdefault(key, [[] for _ in range(count)])
         parts[number].append(row)

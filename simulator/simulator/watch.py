@@ -13,7 +13,7 @@ from simulator.detection import collect_episodes, score_faults
 from simulator.errors import UserError
 from simulator.faults import Fault
 from simulator.local_site import LocalSite
-from simulator.oracle import Expected
+from simulator.oracle import Expected, insight_problems
 from simulator.scenario import Scenario
 from simulator.scrape import Meter
 from simulator.screen import Screen, Snapshot
@@ -87,6 +87,18 @@ class Watch:
             return f"{rows:,.0f} rows in the uploader's spool"
         return ""
 
+    def uncounted_series(self) -> int:
+        """How many series have insights in storage that do not tell of all their rows, at the last look."""
+        return len(insight_problems(self._expected, self._seen.lane("insights")))
+
+    async def is_busy(self, module: str) -> bool:
+        """Whether edgeHub has messages for the module that are not acknowledged, or the module rows in its spool."""
+        with contextlib.suppress(UserError):  # edgeHub is away for the moment
+            if await self._site.queued_for(module):
+                return True
+        meter = self._site.meter(module)
+        return await meter.read() and meter.gauge(f"edgeweir_{module}_backlog_rows") > 0
+
     def snapshot(self) -> Snapshot:
         now = time.monotonic()
         scored = self._meters["scorer"].total("edgeweir_scorer_rows_total")
@@ -140,7 +152,7 @@ class Watch:
         fresh = [
             blob.name
             for blob in listed
-            if blob.name not in self._known and parse_blob_name(blob.name).lane == "anomalies"
+            if blob.name not in self._known and parse_blob_name(blob.name).lane in ("anomalies", "insights")
         ]
         if fresh:
             await asyncio.to_thread(read_blobs, connection_string, self._site.container, fresh, self._seen)

@@ -149,3 +149,11 @@ async def test_an_address_that_is_taken_is_told_in_one_line(tmp_path: Path) -> N
             pass
     async with run_site(config) as again:
         assert again.info.address == address
+
+
+async def test_what_waits_for_a_module_is_counted_whatever_the_input(local_site: StartSite) -> None:
+    site = await local_site(modules=[], storage=False)
+    async with Device(await site.add_device("pump-01")) as device:
+        await device.connect()
+        await device.send(Message("1", b"{}", ("{}",)))
+    assert (await site.queued_for("scorer"), await site.queued_for("uploader")) == (1, 0)

@@ -1,24 +1,21 @@
 from base64 import b64encode
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 from msgspec import to_builtins
 
 from contract.messages import Source, reject
-from simulator.faults import Fault
 from simulator.oracle import (
-    Episode,
     Expected,
     ExpectedRow,
     RowId,
     Verdict,
-    collect_episodes,
+    insight_problems,
     judge,
     same_score,
-    score_faults,
 )
 from simulator.stored import Number
 
@@ -32,16 +29,30 @@ class Run:
     rejected: list[dict[str, Any]]
     anomalies: list[dict[str, Any]]
 
+    insights: list[dict[str, Any]]
+    broken: list[str]
+
     def judge(self) -> Verdict:
-        return judge(self.expected, readings=self.readings, rejected=self.rejected, anomalies=self.anomalies)
+        return judge(
+            self.expected,
+            readings=self.readings,
+            rejected=self.rejected,
+            anomalies=self.anomalies,
+            insights=self.insights,
+            broken=self.broken,
+        )
+
+
+AT = "2026-11-23T18:00:00Z"
 
 
 def stored(i: int, *, score: str | None, anomaly: bool = False, no_score: str | None = None) -> dict[str, Any]:
-    row: dict[str, Any] = {"device": "d", "message": "d-1", "i": Number(i), "reading": {"value": Number("1.10")}}
+    row: dict[str, Any] = {"policy": "sha256:p", "site": "s", "model": "sha256:m", "device": "d", "message": "d-1"}
+    row |= {"i": Number(i), "t": AT, "series": "m", "anomaly": anomaly, "reading": {"value": Number("1.10")}}
     if score is not None:
-        row["score"] = Number(score)
+        row |= {"score": Number(score), "threshold": Number("5.5")}
     if anomaly:
-        row["anomaly"] = True
+        row["why"] = [["value", Number("1")]]
     if no_score is not None:
         row["no_score"] = no_score
     return row
@@ -49,15 +60,22 @@ def stored(i: int, *, score: str | None, anomaly: bool = False, no_score: str | 
 
 @pytest.fixture
 def run() -> Run:
-    expected = Expected()
+    expected = Expected(model="sha256:m")
     rows = [stored(0, score=None, no_score="warm_up"), stored(1, score="1.5"), stored(2, score="9.25", anomaly=True)]
     for row in rows:
         score = float(row["score"]) if "score" in row else None
         expected.rows[RowId("d", "d-1", int(row["i"]))] = ExpectedRow(
-            "m", int(row["i"]), {"value": Number("1.10")}, score, row.get("no_score"), "anomaly" in row
+            "m",
+            int(row["i"]),
+            {"value": Number("1.10")},
+            score,
+            row.get("no_score"),
+            row["anomaly"],
+            AT,
+            None if score is None else 5.5,
         )
     expected.rejected[RowId("d", "d-2", None)] = b"poison"
-    rejected = {"device": "d", "module": "", "message": "d-2", "input": "telemetry"}
+    rejected = {"site": "s", "device": "d", "module": "", "message": "d-2", "input": "telemetry", "reason": "not_json"}
     return Run(
         expected,
         rows,
@@ -66,6 +84,8 @@ def run() -> Run:
             {"episode": "e1", "kind": "opened", "rows": [deepcopy(rows[2])]},
             {"episode": "e1", "kind": "closed"},
         ],
+        [{"device": "d", "series": "m", "t": AT, "rows": Number("2"), "late_rows": Number("1")}],
+        [],
     )
 
 
@@ -97,10 +117,34 @@ Spoil = Callable[[Run], object]
         ),
         (lambda run: run.readings[1]["reading"].update(value=Number("1.1")), "values_differ", "value is '1.1'"),
         (lambda run: run.readings[1]["reading"].update(value="1.10"), "values_differ", "value is '1.10'"),
-        (lambda run: run.readings[1]["reading"].clear(), "values_differ", "value is None"),
+        (lambda run: run.readings[1]["reading"].clear(), "values_differ", "value is absent"),
         (lambda run: run.readings[1]["reading"].update(operator="x"), "values_differ", "operator is 'x'"),
         (lambda run: run.readings[1].update(score=Number("1.50000001")), "values_differ", "its score is 1.50000001"),
+        (lambda run: run.readings[1]["reading"].update(operator=None), "values_differ", "operator is None"),
+        (
+            lambda run: run.readings[1].update(operator=None),
+            "values_differ",
+            "operator is None, it should not be there",
+        ),
+        (lambda run: run.readings[1].update(module=""), "values_differ", "module is '', it should not be there"),
+        (lambda run: run.readings[1].update(why=[]), "values_differ", "why is [], it should not be there"),
+        (lambda run: run.readings[1].update(no_score=None), "values_differ", "no_score is None, it should not be"),
+        (lambda run: run.readings[1].pop("anomaly"), "values_differ", "anomaly is None, it should be False"),
+        (lambda run: run.readings[1].update(t="1999-01-01T00:00:00Z"), "values_differ", "t is '1999"),
+        (lambda run: run.readings[1].pop("t"), "values_differ", "t is None"),
+        (lambda run: run.readings[1].update(series="n"), "values_differ", "series is 'n', it should be 'm'"),
+        (lambda run: run.readings[1].update(threshold=Number("5.6")), "values_differ", "its threshold is 5.6"),
+        (lambda run: run.readings[0].update(threshold=Number("5.5")), "values_differ", "its threshold is 5.5"),
+        (lambda run: run.readings[1].pop("policy"), "values_differ", "policy is absent, it should be there"),
+        (lambda run: run.readings[1].update(site=""), "values_differ", "site is '', it should be a text"),
+        (lambda run: run.readings[1].update(model="sha256:n"), "values_differ", "model is 'sha256:n'"),
         (lambda run: run.readings[1].update(score=None), "values_differ", "its score is None"),
+        (lambda run: run.rejected[0].pop("site"), "values_differ", "its rejected row differs in site"),
+        (lambda run: run.rejected[0].update(reading={}), "values_differ", "its rejected row differs in reading"),
+        (lambda run: run.insights[0].pop("late_rows"), "values_differ", "insights count 2 rows, there are 3"),
+        (lambda run: run.insights.append(run.insights[0]), "values_differ", "insights count 6 rows, there are 3"),
+        (lambda run: run.insights[0].update(untimed_rows=Number("1")), "values_differ", "insights count 4 rows"),
+        (lambda run: run.broken.append("a batch is broken"), "values_differ", "a batch is broken"),
         (lambda run: run.readings[0].update(no_score="gap"), "values_differ", "no_score is 'gap'"),
         (lambda run: run.readings[1].update(anomaly=True), "values_differ", "anomaly is True"),
         (
@@ -136,17 +180,54 @@ def test_what_is_spoiled_is_found_and_nothing_else(run: Run, spoil: Spoil, fault
     assert problem in verdict.problems[0]
 
 
-def test_a_rejected_body_in_parts_is_one_row(run: Run) -> None:
-    body = bytes(range(256)) * 1000
+def in_parts(run: Run, body: bytes) -> list[dict[str, Any]]:
     run.expected.rejected = {RowId("d", "d-2", None): body}
-    parts = reject(
-        body, reason="not_json", detail="", source=Source("d", "", "d-2"), input_name="telemetry", received="now"
-    )
-    run.rejected = [to_builtins(part) for part in parts]
+    source = Source("d", "", "d-2")
+    parts = reject(body, reason="not_json", detail="", source=source, input_name="telemetry", received="now")
+    return [{"site": "s", **to_builtins(part)} for part in parts]
+
+
+def test_a_rejected_body_in_parts_is_one_row(run: Run) -> None:
+    run.rejected = in_parts(run, bytes(range(256)) * 1000)
     assert len(run.rejected) == 2
     assert run.judge().intact
     run.rejected.pop()
-    assert run.judge().missing == 1
+    verdict = run.judge()
+    assert (verdict.missing, verdict.unexpected) == (1, 0)
+
+
+@pytest.mark.parametrize("again", [[0], [1], [0, 1]])
+def test_a_part_that_is_stored_twice_is_a_duplicate(run: Run, again: list[int]) -> None:
+    parts = in_parts(run, bytes(range(256)) * 1000)
+    run.rejected = [*parts, *(parts[number] for number in again)]
+    verdict = run.judge()
+    assert (verdict.duplicated, verdict.values_differ) == (1, 0)
+
+
+def test_a_second_part_with_other_bytes_is_a_difference_too(run: Run) -> None:
+    parts = in_parts(run, bytes(range(256)) * 1000)
+    run.rejected = [parts[0], {**parts[0], "body_b64": b64encode(b"other").decode()}, parts[1]]
+    verdict = run.judge()
+    assert (verdict.duplicated, verdict.values_differ) == (1, 1)
+
+
+def test_parts_of_a_row_that_is_stored_as_a_reading_are_unexpected(run: Run) -> None:
+    parts = in_parts(run, bytes(range(256)) * 1000)
+    run.rejected = [*parts, {**parts[0], "message": "d-1", "i": Number(1)}]
+    verdict = run.judge()
+    assert (verdict.duplicated, verdict.unexpected) == (0, 1)
+
+
+def test_insights_are_judged_only_when_given(run: Run) -> None:
+    assert judge(run.expected, readings=run.readings, rejected=run.rejected, anomalies=run.anomalies).intact
+
+
+def test_a_series_without_any_time_needs_no_insights(run: Run) -> None:
+    untimed = ExpectedRow("n", 0, {}, None, "warm_up", False)
+    run.expected.rows[RowId("e", "e-1", 0)] = untimed
+    assert insight_problems(run.expected, run.insights) == []
+    run.expected.rows[RowId("e", "e-1", 1)] = replace(untimed, t=AT)
+    assert insight_problems(run.expected, run.insights) == ["e series n: insights count 0 rows, there are 2"]
 
 
 def test_scores_may_differ_in_the_last_of_nine_digits_only() -> None:
@@ -156,84 +237,3 @@ def test_scores_may_differ_in_the_last_of_nine_digits_only() -> None:
     assert not same_score(None, Number("0"))
     assert not same_score(0.0, None)
     assert not same_score(1.0, "1.0")
-
-
-def test_episodes_are_collected_over_their_events(run: Run) -> None:
-    assert collect_episodes(run.expected, run.anomalies) == [Episode("e1", "m", frozenset({2}))]
-
-
-FAULTS = [Fault("m", "spike", "flow", 10, 11), Fault("m", "stuck", "flow", 50, 90), Fault("n", "drift", "flow", 10, 60)]
-
-
-def test_a_fault_is_found_by_an_episode_that_touches_it_or_its_wake() -> None:
-    episodes = [Episode("a", "m", frozenset({13, 14})), Episode("b", "n", frozenset({12}))]
-    score = score_faults(FAULTS, episodes, window_rows=4)
-    assert score.found == {"spike": 1, "drift": 1}
-    assert score.judged == (1, 2)
-    assert not score.false_episodes
-    assert not score.good_enough
-
-
-def test_rows_out_of_every_faults_reach_are_false_also_in_an_episode_that_found_something() -> None:
-    episodes = [
-        Episode("a", "m", frozenset({10, 11, 14, 15})),
-        Episode("b", "m", frozenset({50, 60})),
-        Episode("c", "n", frozenset({1})),
-        Episode("d", "n", frozenset({3, 5})),
-    ]
-    score = score_faults(FAULTS, episodes, window_rows=4)
-    assert score.judged == (2, 2)
-    assert score.false_episodes == {"m": 1, "n": 3}
-    assert not score.good_enough
-    assert score_faults(FAULTS, episodes[:3], window_rows=4).good_enough
-
-
-def test_a_long_false_alarm_counts_once_for_every_window_it_lasts() -> None:
-    for rows, times in ((4, 1), (5, 2), (9, 3)):
-        score = score_faults(FAULTS, [Episode("a", "m", frozenset(range(100, 100 + rows)))], window_rows=4)
-        assert score.false_episodes == {"m": times}
-
-
-def test_an_episode_finds_only_the_first_fault_that_it_touches() -> None:
-    endless = [Episode("a", "m", frozenset({10, 11, 12, *range(50, 90)}))]
-    assert score_faults(FAULTS, endless, window_rows=4).judged == (1, 2)
-
-
-SIX = [
-    Fault("p", kind, "flow", first, first + 2)
-    for kind, first in zip(
-        ("spike", "level_shift", "stuck", "dropout", "spike", "stuck"), range(50, 410, 60), strict=True
-    )
-]
-
-
-@pytest.mark.parametrize(
-    "episodes",
-    [
-        [frozenset(range(16, 500))],
-        [frozenset(range(first, first + 10)) for first in range(16, 500, 10)],
-        [frozenset(range(16, 500, 7))],
-        [frozenset(row for fault in SIX for row in range(fault.first, fault.last + 1))],
-    ],
-    ids=["every_row_in_one_episode", "every_row_in_many", "every_seventh_row", "right_rows_but_never_closed"],
-)
-def test_a_useless_detector_does_not_pass(episodes: list[frozenset[int]]) -> None:
-    score = score_faults(SIX, [Episode(str(n), "p", rows) for n, rows in enumerate(episodes)], window_rows=16)
-    assert not score.good_enough
-
-
-def test_a_detector_that_tells_every_fault_passes() -> None:
-    episodes = [Episode(str(n), "p", frozenset(range(fault.first, fault.last + 16))) for n, fault in enumerate(SIX)]
-    score = score_faults(SIX, episodes, window_rows=16)
-    assert score.judged == (6, 6)
-    assert score.good_enough
-
-
-def test_two_devices_that_name_one_machine_have_episodes_of_their_own(run: Run) -> None:
-    other = deepcopy(run.readings[2]) | {"device": "e"}
-    run.expected.rows[RowId("e", "d-1", 2)] = ExpectedRow("m", 7, {}, 9.25, None, True)
-    run.anomalies.append({"episode": "e2", "kind": "opened", "rows": [other]})
-    assert collect_episodes(run.expected, run.anomalies) == [
-        Episode("e1", "m", frozenset({2})),
-        Episode("e2", "m", frozenset({7})),
-    ]

@@ -84,6 +84,56 @@ def test_missing_values_are_held_or_filled_as_the_bundle_says() -> None:
     assert scores(run(message(1, *(row(t, v) for t, v in enumerate((1, None, 4)))), features=fill))[2] == 6.0
 
 
+def test_a_held_value_is_that_of_the_row_before_it_in_its_window() -> None:
+    two = (Feature("value", "/value", missing="hold_last"), Feature("other", "/other"))
+
+    def held(*rows: tuple[float, object, object]) -> list[object]:
+        return scores(run(message(1, *(row(t, value, other=other) for t, value, other in rows)), features=two))
+
+    # The second row is in no window, because of its other feature: its 9 is never held.
+    assert held((1, 1, 1), (2, 9, None), (3, None, 1), (4, 1, 1)) == ["warm_up", "missing_feature", "warm_up", 0.0]
+    # Nothing is held over a gap, and a row that is in no window does not begin a new one.
+    assert held((1, 1, 1), (2, 1, 1), (50, None, 1), (3, 1, 1)) == ["warm_up", "warm_up", "missing_feature", 0.0]
+
+
+def test_a_window_of_one_row_knows_no_gap() -> None:
+    assert scores(run(message(1, row(1, 1), row(100, 2)), length=1)) == [0.0, 0.0]
+
+
+def test_devices_that_name_the_same_machine_have_windows_of_their_own() -> None:
+    reference = Reference(spread_bundle(), POLICY)
+    for number in (1, 2, 3):
+        for device, value in (("d", 1), ("e", number)):
+            reference.take(device, message(number, row(number, value)))
+    assert scores(reference) == ["warm_up"] * 4 + [0.0, 2.0]
+    assert [expected.index for expected in reference.expected.rows.values()] == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_value_that_overflows_its_type_is_missing() -> None:
+    single = (Feature("value", "/value", dtype="float32"),)
+    assert scores(run(message(1, row(1, 1e300)), features=single)) == ["missing_feature"]
+
+
+def test_rows_carry_their_time_and_the_threshold_of_their_score() -> None:
+    reference = run(message(1, *({"value": 1, "ts": ts} for ts in (1, "2026-11-23T18:00:00.5+01:00", "x"))))
+    assert [(row.t, row.threshold) for row in reference.expected.rows.values()] == [
+        ("1970-01-01T00:00:01Z", None),
+        ("2026-11-23T17:00:00.500000Z", None),
+        (None, None),
+    ]
+    assert [row.threshold for row in run(message(1, row(1, 1)), length=1).expected.rows.values()] == [5.0]
+
+
+def test_the_envelope_is_what_the_policy_names_and_the_verdict_unless_it_is_denied() -> None:
+    text = """
+envelope:
+  device: {class: operational, transform: keep, lanes: [readings]}
+  message: {class: operational, transform: keep, lanes: [anomalies]}
+  score: {class: operational, transform: drop}
+"""
+    assert ReadingsPolicy(text).envelope == {"device", "threshold", "anomaly", "no_score", "why"}
+
+
 def test_a_message_that_is_taken_again_changes_nothing() -> None:
     first = message(1, row(1, 1), row(2, 2))
     once, twice = run(first), run(first, first)
@@ -112,7 +162,9 @@ def test_poison_is_expected_with_its_bytes_and_spoils_nothing_else() -> None:
 def test_a_single_object_is_row_zero() -> None:
     reference = run(Message("d-1", b'{"ts":1,"machine":"m","value":1.10}', ("x",)))
     assert reference.expected.rows == {
-        RowId("d", "d-1", 0): ExpectedRow("m", 0, {"value": Number("1.10")}, None, "warm_up", False)
+        RowId("d", "d-1", 0): ExpectedRow(
+            "m", 0, {"value": Number("1.10")}, None, "warm_up", False, "1970-01-01T00:00:01Z"
+        )
     }
 
 

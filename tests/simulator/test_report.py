@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from contract.batch import BlobName
 from simulator.demo import DemoPlan, Outcome
 from simulator.faults import Fault
 from simulator.oracle import Expected, ExpectedRow, RowId, Verdict
@@ -12,8 +13,9 @@ from simulator.replay import LabelledWindow
 from simulator.report import last_line, passed, show_report
 from simulator.scenario import Scenario
 from simulator.screen import PlainScreen, Snapshot, open_screen
-from simulator.stored import Number, Storage
+from simulator.stored import Batch, Number, Storage
 
+BATCH = Batch("", BlobName("readings", "s", "date=unknown/hour=unknown", "0a", 1, "0" * 16), None, 1, "")
 FAULTS = (
     Fault("m", "spike", "flow", 10, 15),
     Fault("m", "stuck", "flow", 40, 45),
@@ -38,7 +40,7 @@ def outcome(*episodes: tuple[int, ...], replay: Path | None = None, verdict: Ver
         window_rows=4,
         expected=expected,
         verdict=verdict or Verdict(sent=103, stored=100, rejected=3),
-        storage=Storage(blobs=7, rows={"anomalies": events}),
+        storage=Storage(rows={"anomalies": events}, batches=[BATCH] * 7),
         kills=3,
         outage_secs=30.2,
         elapsed_secs=125.0,
