@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import msgspec
 import numpy as np
-import onnxruntime
 import yaml
 
 from contract.bundle import Bundle, Feature, feature_number
@@ -23,6 +22,7 @@ from contract.timestamps import format_timestamp, parse_timestamp
 from simulator.delivery import Message
 from simulator.errors import UserError
 from simulator.oracle import Expected, ExpectedRow, RowId
+from simulator.quiet_onnx import onnxruntime
 from simulator.stored import Number, loads
 
 SCORE_DIGITS = 9

@@ -4,7 +4,6 @@ from typing import get_args
 
 import msgspec
 import numpy as np
-import onnxruntime
 import pytest
 
 from contract.bundle import PARITY_FILE, Bundle
@@ -14,6 +13,7 @@ from trainer.errors import TrainError
 from trainer.evaluate import evaluate, score_series
 from trainer.graph import to_onnx
 from trainer.labels import Event
+from trainer.quiet_onnx import onnxruntime
 from trainer.table import Columns
 from trainer.training import Config, Trained, train
 

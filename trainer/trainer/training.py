@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from contract.bundle import (
@@ -28,6 +27,7 @@ from trainer.detector import Detector, Floats, fit, score
 from trainer.errors import TrainError
 from trainer.graph import to_onnx
 from trainer.labels import Event
+from trainer.quiet_onnx import onnxruntime
 from trainer.table import NO_TIME, Columns, Series
 from trainer.threshold import rule, threshold
 from trainer.windows import SeriesWindows, cut, usual_max_gap_secs

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from contract.bundle import Bundle, BundleError, Manifest
 from contract.messages import Model
+from scorer.quiet_onnx import onnxruntime
 from scorer.readings import Fields
 from scorer.series import Floats, Layout
 
