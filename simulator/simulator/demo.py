@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -24,7 +23,6 @@ from simulator.folders import StateFolder, read_bundle
 from simulator.local_site import LocalSite, SiteConfig, run_site
 from simulator.oracle import Expected, Verdict, judge
 from simulator.process import Child
-from simulator.proxy import Traffic
 from simulator.reference import Reference
 from simulator.replay import read_replay
 from simulator.runtime.run_folder import remove_run_folder
@@ -32,15 +30,11 @@ from simulator.scenario import Scenario
 from simulator.screen import Screen
 from simulator.stored import Storage, read_container, read_folder
 from simulator.supervisor import COOL_OFF_UNIT_SECS
+from simulator.troubles import KILLS, Troubles
 from simulator.watch import Watch
 
 # Sending takes this share of the whole; the rest is for the start, the backlog and the verdict.
 _SENDING_SHARE = 0.75
-# When each thing happens, as shares of the time of sending.
-_KILLS = (("scorer", 0.15), ("anomaly_router", 0.4), ("uploader", 0.5))
-_OUTAGE = (0.3, 0.6)
-# So long may pass until a module is caught at work; after that it is killed all the same.
-_CATCH_SHARE = 0.1
 _PATIENCE_SECS = 360.0
 # A killed module is away for its cool-off and this; no window may close for want of rows before it is back.
 _RESTART_SECS = 15.0
@@ -113,8 +107,7 @@ class Demo:
         self._scene = scene
         self._start_micros = start_micros
         self._began = time.monotonic()
-        self._kills = 0
-        self._outage_secs = 0.0
+        self._troubles = Troubles(plan.send_secs, self._event)
 
     async def run(self) -> Outcome:
         """Raises UserError for what a user can mend, DemoFailed when the pipeline does not come to rest."""
@@ -153,8 +146,8 @@ class Demo:
             expected=reference.expected,
             verdict=verdict,
             storage=storage,
-            kills=self._kills,
-            outage_secs=self._outage_secs,
+            kills=self._troubles.kills,
+            outage_secs=self._troubles.outage_secs,
             elapsed_secs=self._elapsed(),
         )
 
@@ -166,9 +159,9 @@ class Demo:
             async with self._devices(site, watch) as devices, asyncio.TaskGroup() as group:
                 for delivery, device in zip(self._scene.deliveries, devices, strict=True):
                     group.create_task(self._send(delivery, device, watch), name=f"send {device.name}")
-                group.create_task(self._outage(site, watch), name="outage")
-                for module, share in _KILLS:
-                    group.create_task(self._kill(site, watch, module, share), name=f"kill {module}")
+                group.create_task(self._troubles.take_storage_away(site, watch), name="outage")
+                for module in KILLS:
+                    group.create_task(self._troubles.kill(site, watch, module), name=f"kill {module}")
             self._event(f"all {self._scene.rows:,} rows are sent and acknowledged")
             watch.phase = "draining"
             await self._drain(site, watch)
@@ -203,7 +196,7 @@ class Demo:
         return output
 
     def _desired(self) -> dict[str, Mapping[str, Any]]:
-        """Modules divide their waits by the scale, as the cool-off is; starting a process takes its time all the same."""
+        """Modules divide their waits by the scale, as the cool-off is divided; a process starts no faster for it."""
         idle_secs = min(COOL_OFF_UNIT_SECS + _RESTART_SECS * self.plan.scale, _LONGEST_IDLE_SECS)
         router = {"insight_idle_secs": idle_secs, **self._scene.desired.get("anomaly_router", {})}
         return {"uploader": _UPLOADER, **self._scene.desired, "anomaly_router": router}
@@ -242,35 +235,6 @@ class Demo:
         except TimeoutError:
             done = len(device.record.acknowledged)
             raise DemoFailed(f"{device.name} has {done} messages acknowledged, of {len(delivery.messages)}") from None
-
-    async def _kill(self, site: LocalSite, watch: Watch, module: str, share: float) -> None:
-        """Once, and in the midst of work when it can be caught there in time."""
-        await asyncio.sleep(share * self.plan.send_secs)
-        busy = False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CATCH_SHARE * self.plan.send_secs):
-                while not (busy := await watch.is_busy(module)):  # noqa: ASYNC110 - it happens in other processes
-                    await asyncio.sleep(0.02)
-        while not site.supervisor.send_signal(module, signal.SIGKILL):  # noqa: ASYNC110 - it may be cooling off
-            await asyncio.sleep(0.2)
-        self._kills += 1
-        self._event(f"{module} is killed (SIGKILL){' at work' if busy else ''}")
-
-    async def _outage(self, site: LocalSite, watch: Watch) -> None:
-        """First nothing moves on open connections, then they are refused: the two ways in which storage goes away."""
-        assert site.proxy is not None
-        first, last = (share * self.plan.send_secs for share in _OUTAGE)
-        await asyncio.sleep(first)
-        began = time.monotonic()
-        for traffic, text in ((Traffic.HANG, "no longer answers"), (Traffic.REFUSE, "refuses connections")):
-            site.proxy.set_traffic(traffic)
-            watch.storage = text
-            self._event(f"storage {text}")
-            await asyncio.sleep((last - first) / 2)
-        site.proxy.set_traffic(Traffic.PASS)
-        self._outage_secs = time.monotonic() - began
-        watch.storage = "reachable"
-        self._event(f"storage is back after {self._outage_secs:.0f} s")
 
     async def _drain(self, site: LocalSite, watch: Watch) -> None:
         """Wait until nothing waits anywhere, flush, and wait again. Raises DemoFailed with what still waits."""
