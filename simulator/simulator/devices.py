@@ -53,9 +53,18 @@ class Access:
             raise UserError(f"{ca_file}: cannot be read as a PEM certificate: {error}") from None
 
     @property
+    def host(self) -> str:
+        """Whom the device connects to: its gateway, where it has one."""
+        return self._pairs.get("GatewayHostName") or self._pairs.get("HostName", "the hub")
+
+    @property
+    def _pairs(self) -> dict[str, str]:
+        return dict(part.partition("=")[::2] for part in self.connection_string.split(";"))
+
+    @property
     def device_id(self) -> str:
         """Raises UserError when the text names no device."""
-        pairs = dict(part.partition("=")[::2] for part in self.connection_string.split(";"))
+        pairs = self._pairs
         if "DeviceId" not in pairs:
             raise UserError("the connection string names no DeviceId; use a device's connection string")
         return pairs["DeviceId"]
@@ -76,6 +85,7 @@ class Device:
 
     def __init__(self, access: Access, *, note: Callable[[str], None] = lambda text: None) -> None:
         self.name = access.device_id
+        self._host = access.host
         self.record = Record()
         self._note = note
         try:
@@ -101,10 +111,11 @@ class Device:
                 return
             except _SDK_ERRORS as error:
                 tried += 1
-                reason = _reason(error)
+                reason = _reason(error, self._host)
                 if attempts is not None and tried >= attempts:
                     raise UserError(f"device {self.name} cannot connect: {reason}") from None
-            self._note(f"{self.name}: connecting failed ({reason}), trying again")
+            if attempts is None:
+                self._note(f"{self.name}: connecting failed ({reason}), trying again")
             await asyncio.sleep(min(_PAUSE_SECS * 2**tried, _PAUSE_LIMIT_SECS))
 
     async def send(self, message: Message) -> None:
@@ -118,7 +129,9 @@ class Device:
                 break
             except _SDK_ERRORS as error:
                 failures += 1
-                self._note(f"{self.name}: sending {message.message_id} failed ({_reason(error)}), sending it again")
+                self._note(
+                    f"{self.name}: sending {message.message_id} failed ({_reason(error, self._host)}), sending it again"
+                )
                 await asyncio.sleep(min(_PAUSE_SECS * 2**failures, _PAUSE_LIMIT_SECS))
             if not self._client.connected:
                 await self.connect()
@@ -173,10 +186,17 @@ def _sdk_message(message: Message) -> SdkMessage:
     )
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, host: str) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {CALL_SECS:g} s"
     if isinstance(error, CredentialError):
         return "the hub refused its credentials"
     cause = error.__cause__ or error
-    return f"{type(cause).__name__}: {cause}".splitlines()[0]
+    # The SDK keeps the cause to itself; the names of its internal errors are all there is.
+    match type(cause).__name__:
+        case "TlsExchangeAuthError":
+            return f"the certificate of {host} is not trusted; pass the CA behind it with --ca"
+        case "ConnectionFailedError":
+            return f"no connection to {host}:8883; check the host name and the network"
+        case name:
+            return f"{name}: {cause}".splitlines()[0]

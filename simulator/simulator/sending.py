@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from simulator.control import Control
 from simulator.delivery import Message, Mishaps, into_messages, with_mishaps
@@ -23,6 +23,21 @@ from simulator.replay import Replay
 
 # A connection string that is wrong stays wrong; a hub that starts needs a moment.
 _FIRST_CONNECTS = 3
+
+
+def describe_pace(plan: "Plan") -> str:
+    """One line: how much, and for how long."""
+    longest = max((len(messages) for messages in plan.messages.values()), default=0)
+    secs = max(0, longest - 1) * plan.pause_secs
+    if secs < 1:
+        return f"sending {plan.total:,} messages as fast as they go"
+    if secs > 172_800:
+        lasts = f"{secs / 86_400:,.0f} days"
+    elif secs > 7_200:
+        lasts = f"{secs / 3_600:,.0f} hours"
+    else:
+        lasts = f"{secs / 60:,.1f} minutes"
+    return f"sending {plan.total:,} messages over {lasts}; --speed makes it faster, --speed 0 as fast as it goes"
 
 
 @dataclass(frozen=True)
@@ -93,7 +108,13 @@ async def find_accesses(plan: Plan, state: Path, connection_string: str | None, 
 
 async def send(plan: Plan, accesses: dict[str, Access], console: Console, logs: Path) -> tuple[int, int]:
     """Messages acknowledged, and further attempts that it took."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with sdk_log(logs), Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("messages", total=plan.total)
         async with contextlib.AsyncExitStack() as stack:
@@ -102,6 +123,7 @@ async def send(plan: Plan, accesses: dict[str, Access], console: Console, logs: 
                 for name, access in accesses.items()
             }
             await asyncio.gather(*(device.connect(attempts=_FIRST_CONNECTS) for device in devices.values()))
+            progress.console.print(describe_pace(plan), highlight=False, soft_wrap=True)
             async with asyncio.TaskGroup() as group:
                 for name, device in devices.items():
                     group.create_task(

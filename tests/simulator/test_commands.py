@@ -106,6 +106,17 @@ def test_a_connection_string_that_names_no_device_is_refused(tmp_path: Path) -> 
     )
 
 
+def test_a_file_to_write_and_a_file_to_replay_do_not_go_together(tmp_path: Path, csv: Path) -> None:
+    assert "does not go with --csv" in one_line("simulate", "--csv", csv, "--to-file", tmp_path / "out.jsonl")
+
+
+def test_a_hub_that_cannot_be_reached_is_named_once() -> None:
+    said = one_line(
+        "simulate", "--rows", 1, "--connection-string", "HostName=127.0.0.9;DeviceId=d;SharedAccessKey=aGFsbG8="
+    )
+    assert "device d cannot connect: no connection to 127.0.0.9:8883; check the host name and the network" in said
+
+
 def test_readings_with_labels_can_be_written_for_the_trainer(tmp_path: Path) -> None:
     path = tmp_path / "pumps.jsonl"
     assert edgeweir("simulate", "--devices", 2, "--rows", 400, "--to-file", path)[0] == 0
@@ -148,6 +159,14 @@ def test_a_whole_session(running_edge: tuple[Path, "subprocess.Popen[str]"]) -> 
     assert json.loads(call("twin", "get", "uploader", *option))["desired"]["destinations"][0]["name"] == "storage"
     changed = json.loads(call("twin", "set", "uploader", '{"batch_max_age_secs": 1}', *option))
     assert changed["desired"]["batch_max_age_secs"] == 1
+    refused = edgeweir("twin", "set", "scorer", '{"max_series": -1}', *option)
+    assert refused == (1, "refused by scorer: $.max_series: Expected `int` >= 1\n")
+    unknown = edgeweir("twin", "set", "scorer", '{"max_series": 500, "max_serie": 5}', *option)
+    assert unknown == (0, "accepted by scorer; it does not know $.max_serie\n")
+    gone = edgeweir("twin", "set", "scorer", '{"bundle": "models/none"}', *option)
+    assert gone[0] == 1
+    assert "models/none does not exist; put a bundle there" in gone[1]
+    assert edgeweir("twin", "set", "scorer", '{"bundle": null, "max_serie": null}', *option)[0] == 0
     assert json.loads(call("method", "scorer", "model_info", *option))["status"] == 200
     call("simulate", "--devices", "2", "--rows", "40", "--speed", "0", "--repeated", "0.2", *option)
     assert json.loads(call("method", "uploader", "flush", *option))["status"] == 200

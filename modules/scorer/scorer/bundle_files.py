@@ -6,6 +6,8 @@ from contract.bundle import MANIFEST_FILE, MAX_FILES, Bundle, BundleError, sha25
 from contract.bundle_zip import BUNDLE_LIMIT_BYTES, files_from_zip
 from scorer.settings import BareModel
 
+_WHAT_TO_DO = "put a bundle there, or name another in the setting 'bundle'"
+
 
 class NoBundle(Exception):
     """Nothing is there (yet)."""
@@ -17,10 +19,10 @@ def read_bundle(path: Path, bare: BareModel | None) -> Bundle:
         if path.is_dir():
             return Bundle.from_files(_read_folder(path))
         if not path.exists():
-            raise NoBundle(f"{path.name} does not exist")
+            raise NoBundle(f"{path} does not exist; {_WHAT_TO_DO}")
         content = _read(path, BUNDLE_LIMIT_BYTES)
     except OSError as error:
-        raise BundleError("bundle_unreadable", f"{path.name}: {error.strerror}") from None
+        raise BundleError("bundle_unreadable", f"{path}: {error.strerror}") from None
     if path.suffix != ".onnx":
         return Bundle.from_files(files_from_zip(content))
     if bare is None:
@@ -42,7 +44,7 @@ def resolve_bundle(config_dir: Path, setting: str) -> Path:
 def _read_folder(folder: Path) -> dict[str, bytes]:
     if not (folder / MANIFEST_FILE).is_file():
         # A folder that is being copied has no manifest yet: the same as nothing.
-        raise NoBundle(f"{folder.name} holds no {MANIFEST_FILE}")
+        raise NoBundle(f"{folder} holds no {MANIFEST_FILE}; {_WHAT_TO_DO}")
     files: dict[str, bytes] = {}
     left = BUNDLE_LIMIT_BYTES
     for path in sorted(folder.rglob("*")):

@@ -50,7 +50,9 @@ class Scorer(Module[Settings]):
             if self._model is None:
                 self._say_no_model(str(error))
             else:
-                self._log.warning("the running model stays: its bundle can no longer be read: %s", error)
+                self._log.warning(
+                    "the running model stays, its bundle can no longer be read", extra=_fields(detail=error)
+                )
         else:
             self._settings = settings
             self._take_model(model)
@@ -142,11 +144,12 @@ class Scorer(Module[Settings]):
             return
         self._model = model
         self._context.health.clear(NO_MODEL)
-        self._log.info("model %s %s runs, digest %s", model.manifest.name, model.manifest.version, model.digest)
+        name, version = model.manifest.name, model.manifest.version
+        self._log.info("model runs", extra=_fields(name=name, version=version, digest=model.digest))
 
     def _say_no_model(self, detail: str) -> None:
         if detail != self._no_model_detail:
-            self._log.warning("no model: %s", detail)
+            self._log.warning("no model", extra=_fields(reason=NO_MODEL, detail=detail))
         self._no_model_detail = detail
         self._context.health.set(NO_MODEL, detail)
 
@@ -179,3 +182,8 @@ class Scorer(Module[Settings]):
 
 def _bundle_settings(settings: Settings) -> tuple[object, ...]:
     return settings.bundle, settings.bundle_digest, settings.allow_bare_model, settings.bare_model
+
+
+def _fields(**fields: object) -> dict[str, object]:
+    """What the log line says as key=value."""
+    return {"fields": fields}

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from simulator.commands.running import run
 from simulator.delivery import Mishaps
+from simulator.errors import UserError
 from simulator.machines import FaultPlan, Pump, machine_names
 from simulator.project import DEFAULT_STATE, locate_state
 from simulator.replay import read_replay
@@ -58,6 +59,8 @@ def simulate(
             for name in machine_names(1 if connection_string else devices)
         ]
         if to_file is not None:
+            if csv is not None:
+                raise UserError("--to-file writes the readings of pumps; it does not go with --csv")
             write_readings(pumps, rows, to_file)
             console.print(f"wrote {rows * len(pumps):,} readings to {to_file}", highlight=False, soft_wrap=True)
             return

@@ -1,6 +1,8 @@
 """`edgeweir twin get|set MODULE` and `edgeweir method MODULE NAME`, against the running local edge."""
 
+import asyncio
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 _State = Annotated[Path, typer.Option(help="State folder of the running edge.")]
 _Module = Annotated[str, typer.Argument(help="Module id, as in the deployment.", show_default=False)]
+
+# A module takes a patch when it comes, and reports at its own pace.
+_ANSWER_SECS = 10.0
 
 twin = typer.Typer(help="Read or change a module's twin.", no_args_is_help=True)
 
@@ -41,17 +46,45 @@ def twin_set(
     ],
     state: _State = DEFAULT_STATE,
 ) -> None:
-    """Merge a patch into a module's desired properties."""
+    """Merge a patch into a module's desired properties; exit code 1 when the module refuses it."""
 
-    async def main() -> None:
+    async def main() -> bool:
         document = parse_json(patch, "the patch")
         if not isinstance(document, dict):
             raise UserError("the patch is no JSON object; write for example '{\"batch_max_age_secs\": 10}'")
         info, control = _edge(state)
         answer = await control.set_desired(info.device_id, module, document)
-        _show({"desired": _plain(answer["properties"]["desired"])})
+        desired = answer["properties"]["desired"]
+        _show({"desired": _plain(desired)})
+        settings = await _outcome(control, info.device_id, module, int(desired["$version"]))
+        typer.echo(describe_outcome(module, settings), err=True)
+        return settings is not None and settings.get("outcome") == "refused"
 
-    run("twin set", main)
+    if run("twin set", main):
+        raise typer.Exit(1)
+
+
+async def _outcome(control: "Control", device: str, module: str, version: int) -> dict[str, Any] | None:
+    """What the module reports of this version of its settings; None when it says nothing in time."""
+    deadline = time.monotonic() + _ANSWER_SECS
+    while time.monotonic() < deadline:
+        twin_now = await control.twin(device, module)
+        settings = twin_now["properties"]["reported"].get("settings")
+        if isinstance(settings, dict) and settings.get("version", 0) >= version:
+            return settings
+        await asyncio.sleep(0.2)
+    return None
+
+
+def describe_outcome(module: str, settings: dict[str, Any] | None) -> str:
+    """One line."""
+    if settings is None:
+        return f"{module} has not answered yet; look again with: edgeweir twin get {module}"
+    if settings.get("outcome") == "refused":
+        return f"refused by {module}: {settings.get('path')}: {settings.get('reason')}"
+    unknown = settings.get("unknown") or ()
+    ignored = f"; it does not know {', '.join(unknown)}" if unknown else ""
+    return f"accepted by {module}{ignored}"
 
 
 def method(

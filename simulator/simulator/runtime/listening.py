@@ -22,7 +22,7 @@ def listen_on(address: str, port: int) -> socket.socket:
         return _bound(address, port)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            why = "is taken; stop what listens there or choose another address"
+            why = "is taken; stop what listens there, or use another state folder (it gets an address of its own)"
         else:
             why = f"cannot be used ({error.strerror}); choose an address in 127.0.0.0/8"
         raise RuntimeFailed(f"{address}:{port} {why}") from None
@@ -35,9 +35,15 @@ def listen_anywhere(port: int) -> tuple[str, socket.socket]:
         address = f"127.{random.randint(16, 254)}.{random.randint(0, 254)}.{random.randint(1, 254)}"
         try:
             return address, _bound(address, port)
-        except OSError:
-            continue
-    raise RuntimeFailed(f"no address in 127.0.0.0/8 is free on port {port}; only Linux has them all on loopback")
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise RuntimeFailed(
+                    f"{address} cannot be used ({error.strerror}); only Linux has all of 127.0.0.0/8 on loopback"
+                ) from None
+    raise RuntimeFailed(
+        f"port {port} is taken on every address in 127.0.0.0/8: something listens on 0.0.0.0:{port}; stop it"
+        f" (ss -ltnp 'sport = :{port}' names it)"
+    )
 
 
 def _bound(address: str, port: int) -> socket.socket:

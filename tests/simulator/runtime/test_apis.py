@@ -213,7 +213,7 @@ async def test_a_long_state_path_and_a_taken_address_are_no_riddle(tmp_path: Pat
     async with LocalEdge(RuntimeConfig(state_dir=state)) as edge:
         assert len(str(edge.control_socket)) < 100
         assert (await call(edge.control_socket, "GET", "/edgeweir/stats"))[0] == 200
-        with pytest.raises(RuntimeFailed, match="is taken"):
+        with pytest.raises(RuntimeFailed, match="is taken; stop what listens there, or use another state folder"):
             await LocalEdge(RuntimeConfig(state_dir=tmp_path / "other", address=edge.address)).__aenter__()
         with pytest.raises(RuntimeFailed, match="another runtime uses"):
             await LocalEdge(RuntimeConfig(state_dir=state)).__aenter__()
