@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,17 @@ def test_every_make_target_that_a_page_names_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8"))
     assert set(named) <= targets
+
+
+def test_a_member_is_named_wherever_the_tools_look_for_it() -> None:
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    members = document["tool"]["edgeweir"]["members"]
+    paths = {path.removeprefix("$MYPY_CONFIG_FILE_DIR/") for path in document["tool"]["mypy"]["mypy_path"].split(":")}
+    assert paths == set(members)
+    packages = {
+        tomllib.loads((ROOT / member / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+            "packages"
+        ][0]
+        for member in members
+    }
+    assert packages == set(document["tool"]["ruff"]["lint"]["isort"]["known-first-party"])

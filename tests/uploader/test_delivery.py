@@ -239,6 +239,7 @@ async def test_rows_of_a_lane_without_a_destination_wait_for_one(
     async with working(bench):
         feed(bench, numbered(0, 5))
         await until(lambda: bench.module.status()["backlog"] != [])
+        assert bench.module.status()["backlog_rows"] != 0
         assert bench.set_settings(settings).outcome == "accepted"
         await until(lambda: is_drained(bench))
     assert "no_destination" not in bench.health.reasons()

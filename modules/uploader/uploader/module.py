@@ -102,7 +102,12 @@ class Uploader(Module[Settings]):
             {"name": name, "reason": "destination_unknown", "detail": None, "last_success": None}
             for name in sorted(unused_destinations(backlog, standings))
         )
+        oldest = min((line.oldest for line in backlog), default=None)
+        age = 0 if oldest is None else max(0, self._context.clock.now_micros() - oldest) // 1_000_000
         return {
+            "backlog_rows": sum(line.rows for line in backlog),
+            # In steps of ten seconds: a report is sent when something in it changes.
+            "oldest_unsent_age_secs": age - age % 10,
             "spool": self._spool.id,
             "spool_used_bytes": self._spool.used_bytes(),
             "paused": self._spool.paused,
