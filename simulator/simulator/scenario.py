@@ -75,7 +75,7 @@ def pumps(*, seed: int, count: int, send_secs: float, start_micros: int) -> Scen
     visitor = poison(Pump(seed, POISON_DEVICE, start_micros))
     deliveries.append(Delivery(POISON_DEVICE, visitor, send_secs / len(visitor)))
     return Scenario(
-        title=f"{count} pumps",
+        title=f"{count} pumps, and a visitor who sends garbage",
         deliveries=tuple(deliveries),
         faults=tuple(faults),
         desired={"anomaly_router": {"insight_window_secs": 30}},

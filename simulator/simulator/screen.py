@@ -1,6 +1,5 @@
 """What a demo shows: a live table on a terminal, calm lines elsewhere, and the report at the end."""
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-_KEPT_EVENTS = 8
 _PLAIN_EVERY_SECS = 10.0
 
 
@@ -34,6 +32,7 @@ class Snapshot:
     stored_rows: int = 0
     blobs: int = 0
     episodes: int = 0
+    highest_score: float = 0.0
     faults_found: int = 0
     faults_injected: int = 0
     storage: str = "reachable"
@@ -80,33 +79,30 @@ def plain_line(now: Snapshot) -> str:
 
 
 class LiveScreen:
+    """What happened scrolls by and stays; below it a table of always the same size, 80 columns wide."""
+
     def __init__(self, live: Live, title: str) -> None:
         self._live = live
         self._title = title
-        self._events: deque[tuple[float, str]] = deque(maxlen=_KEPT_EVENTS)
-        self._snapshot = Snapshot()
 
     def update(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        self._live.update(self._render())
+        self._live.update(self._render(snapshot))
 
     def event(self, elapsed_secs: float, text: str) -> None:
-        self._events.append((elapsed_secs, text))
-        self._live.update(self._render())
+        line = Text.assemble((f"{clock(elapsed_secs):>5}  ", "bold"), text)
+        self._live.console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
 
-    def _render(self) -> RenderableType:
-        now = self._snapshot
-        header = Text.assemble((f"{clock(now.elapsed_secs)}  ", "bold"), (now.phase, "cyan"), f"   {self._title}")
-        events = Table.grid(padding=(0, 1))
-        for secs, text in self._events:
-            events.add_row(Text(clock(secs), style="dim"), Text(text, style="dim"))
-        return Group(header, _numbers(now), events)
+    def _render(self, now: Snapshot) -> RenderableType:
+        header = Text(f"{clock(now.elapsed_secs):>5}  {now.phase or 'starting'}", no_wrap=True, overflow="ellipsis")
+        return Group("", Text(self._title, style="bold"), header, _numbers(now))
 
 
 def _numbers(now: Snapshot) -> Table:
-    table = Table(show_header=False, box=None, padding=(0, 2))
+    table = Table(show_header=False, box=None, padding=(0, 1, 0, 0))
+    for width in (14, 26, 18, 19):
+        table.add_column(width=width, no_wrap=True, overflow="ellipsis")
     states = dict(now.modules)
-    faults = f"{now.faults_found} of {now.faults_injected} injected faults found" if now.faults_injected else ""
+    faults = f"{now.faults_found} of {now.faults_injected} faults" if now.faults_injected else ""
     rows = [
         (
             "devices",
@@ -115,8 +111,8 @@ def _numbers(now: Snapshot) -> Table:
             f"{now.devices} up",
         ),
         ("edgeHub", f"{now.hub_messages:,} messages waiting", "", ""),
-        ("scorer", "rows scored", f"{now.scored_rate:.0f}/s", states.get("scorer", "")),
-        ("anomaly_router", f"{now.episodes:,} episodes in storage", faults, states.get("anomaly_router", "")),
+        ("scorer", f"highest score {now.highest_score:.4g}", f"{now.scored_rate:.0f}/s", states.get("scorer", "")),
+        ("anomaly_router", f"{now.episodes:,} episodes stored", faults, states.get("anomaly_router", "")),
         ("uploader", f"{now.spooled_rows:,} rows in its spool", "", states.get("uploader", "")),
         ("storage", f"{now.stored_rows:,} rows stored", f"{now.blobs:,} blobs", now.storage),
     ]

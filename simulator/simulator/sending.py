@@ -35,8 +35,10 @@ def describe_pace(plan: "Plan") -> str:
         lasts = f"{secs / 86_400:,.0f} days"
     elif secs > 7_200:
         lasts = f"{secs / 3_600:,.0f} hours"
+    elif secs > 120:
+        lasts = f"{secs / 60:,.0f} minutes"
     else:
-        lasts = f"{secs / 60:,.1f} minutes"
+        lasts = f"{secs:,.0f} seconds"
     return f"sending {plan.total:,} messages over {lasts}; --speed makes it faster, --speed 0 as fast as it goes"
 
 

@@ -103,7 +103,8 @@ class Watch:
         now = time.monotonic()
         scored = self._meters["scorer"].total("edgeweir_scorer_rows_total")
         faults = self._injected()
-        episodes = collect_episodes(self._expected, self._seen.lane("anomalies"))
+        events = self._seen.lane("anomalies")
+        episodes = collect_episodes(self._expected, events)
         found = sum(score_faults(faults, episodes, window_rows=self._window_rows).found.values())
         return Snapshot(
             elapsed_secs=now - self._began,
@@ -114,6 +115,9 @@ class Watch:
             sent_rate=self._rates["sent"].add(now, self._sent_rows.total()),
             scored_rate=self._rates["scored"].add(now, scored),
             episodes=len(episodes),
+            highest_score=max(
+                (float(event.get("peak_score", 0)) for event in self._seen.lane("anomalies")), default=0.0
+            ),
             hub_messages=self._queued,
             spooled_rows=int(self._meters["uploader"].gauge("edgeweir_uploader_backlog_rows")),
             stored_rows=self._stored_rows,

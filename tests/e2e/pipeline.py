@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
 
+from simulator.chain import broken_batches
 from simulator.delivery import Message, into_messages
 from simulator.devices import Device
 from simulator.errors import UserError
@@ -162,4 +163,5 @@ def verdict_of(bundle: Path, sent: list[tuple[str, Message]], storage: Storage) 
         readings=storage.lane("readings"),
         rejected=storage.lane("rejected"),
         anomalies=storage.lane("anomalies"),
+        broken=broken_batches(storage.batches),
     )

@@ -10,6 +10,8 @@ from typing import Any, Self
 
 import aiohttp
 
+from simulator.runtime.run_folder import remove_run_folder
+
 
 class RuntimeProcess:
     """`async with RuntimeProcess(folder, manifest) as runtime`; `kill` is SIGKILL, `start` begins again."""
@@ -18,7 +20,8 @@ class RuntimeProcess:
         folder.mkdir(exist_ok=True)
         self._manifest = folder / "manifest.json"
         self._manifest.write_text(json.dumps(manifest))
-        self._command = [sys.executable, "-m", "simulator.runtime", "--state", str(folder / "state")]
+        self._state = folder / "state"
+        self._command = [sys.executable, "-m", "simulator.runtime", "--state", str(self._state)]
         self._command += ["--time-scale", str(time_scale)]
         self.ready: dict[str, Any] = {}
 
@@ -51,6 +54,7 @@ class RuntimeProcess:
     ) -> None:
         if self._process.poll() is None:
             self.kill()
+        remove_run_folder(self._state)  # a killed runtime leaves its sockets behind
 
     async def call(self, method: str, path: str, body: object = None) -> Any:
         """The control API's JSON answer."""
