@@ -73,7 +73,7 @@ async def until(condition: Callable[[], bool], site: LocalSite, module: str, ste
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(480)
 async def test_each_module_killed_between_any_two_steps_stores_everything_once(tmp_path: Path, bundle: Path) -> None:
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails, to run the same order of steps again
