@@ -1,0 +1,35 @@
+"""A script of faults: at which second which toxic comes or goes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from simulator.fault_proxy.clock import Clock, SystemClock
+from simulator.fault_proxy.proxy import FaultProxy
+from simulator.fault_proxy.toxics import Toxic
+
+
+@dataclass(frozen=True)
+class Add:
+    """Seconds are counted from the start of the schedule."""
+
+    at_secs: float
+    toxic: Toxic
+
+
+@dataclass(frozen=True)
+class Remove:
+    at_secs: float
+    name: str
+
+
+async def run_schedule(proxy: FaultProxy, steps: Iterable[Add | Remove], clock: Clock | None = None) -> None:
+    """Takes the steps in order of their time (given order within one instant); ends with the last one."""
+    clock = SystemClock() if clock is None else clock
+    start = clock.now()
+    for step in sorted(steps, key=lambda step: step.at_secs):
+        while (wait := start + step.at_secs - clock.now()) > 0:
+            await clock.sleep(wait)
+        if isinstance(step, Add):
+            proxy.add(step.toxic)
+        else:
+            proxy.remove(step.name)
