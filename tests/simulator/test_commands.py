@@ -177,3 +177,22 @@ def test_a_whole_session(running_edge: tuple[Path, "subprocess.Popen[str]"]) -> 
     assert process.returncode == 0, output
     assert not any(Path(f"/proc/{pid}").exists() for pid in children)
     assert "Traceback" not in output
+
+
+def test_an_edge_that_comes_up_says_what_a_module_is_not_content_with(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("edgeweir_policy: 1\nname: x\n")
+    command = [sys.executable, "-m", "edgeweir", "run", "--state", str(tmp_path / "edge"), "--policy", str(policy)]
+    command += ["--module", "anomaly_router", "--quiet"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        said: list[str] = []
+        for line in process.stdout:
+            said.append(line)
+            if line.startswith("up; Ctrl-C"):
+                break
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    complaints = [line for line in said if line.startswith("anomaly_router ") and "no_policy" in line]
+    assert len(complaints) == 1, said
+    assert "version must be there" in complaints[0]

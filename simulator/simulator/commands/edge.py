@@ -1,11 +1,13 @@
 """`edgeweir run`: edgeHub, storage and modules, up until Ctrl-C."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from simulator.commands.running import run
 from simulator.project import DEFAULT_STATE, find_root, locate_state
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from simulator.local_site import LocalSite
 
 _NAME = "run"
+_REPORT_SECS = 5.0
 
 
 def run_edge(
@@ -52,14 +55,29 @@ def run_edge(
         )
         async with run_site(config) as site:
             await site.wait_until_connected()
-            _show(console, site, state)
+            _show(console, site, state, await _complaints(site))
             await asyncio.Event().wait()
 
     # Stopping it is how it ends.
     run(_NAME, main, interrupted=0)
 
 
-def _show(console: Console, site: "LocalSite", state: Path) -> None:
+async def _complaints(site: "LocalSite") -> list[tuple[str, str]]:
+    """What the modules are not content with, once each of them has said how it is, or after a few seconds."""
+    complaints: list[tuple[str, str]] = []
+    deadline = time.monotonic() + _REPORT_SECS
+    for module in site.modules:
+        health: object = None
+        while health is None and time.monotonic() < deadline:
+            reported = (await site.twin(module))["properties"]["reported"]
+            health = reported.get("health") if "settings" in reported else None
+            await asyncio.sleep(0.1)
+        reasons = health.get("reasons", ()) if isinstance(health, dict) else ()
+        complaints.extend((module, f"{reason['code']}: {reason['detail']}") for reason in reasons)
+    return complaints
+
+
+def _show(console: Console, site: "LocalSite", state: Path, complaints: list[tuple[str, str]]) -> None:
     option = "" if state == DEFAULT_STATE else f" --state {state}"
     lines = [
         ("edgeHub", f"{site.info.gateway_host}:{site.info.port} (MQTT over TLS), device {site.info.device_id}"),
@@ -74,7 +92,10 @@ def _show(console: Console, site: "LocalSite", state: Path) -> None:
         lines.insert(2, ("storage", f"http://127.0.0.1:{site.azurite.port} (connection string: {secret})"))
     if "scorer" in site.modules and not site.folder.has_bundle():
         lines.append(("no model", "the scorer holds everything back; train one, then start again with --bundle"))
+        complaints = [(module, text) for module, text in complaints if not text.startswith("no_model")]
     console.print()
     for name, text in lines:
         console.print(f"[bold]{name:<15}[/] {text}", highlight=False, soft_wrap=True)
+    for module, text in complaints:
+        console.print(f"[bold yellow]{module:<15}[/] {escape(text)}", highlight=False, soft_wrap=True)
     console.print("\nup; Ctrl-C stops it\n", highlight=False)
