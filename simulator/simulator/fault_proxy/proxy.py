@@ -91,6 +91,7 @@ class FaultProxy:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._holder is not None:
             self._holder.close()
+            self._holder = None
 
     def add(self, toxic: Toxic) -> None:
         """Applies to open connections too. A name can be there once: remove the old one first."""
