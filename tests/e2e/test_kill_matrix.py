@@ -15,23 +15,16 @@ import pytest
 from edge_module.kill_points import STEPS
 from simulator.local_site import LocalSite
 from tests.e2e.pipeline import Feeder, pipeline, read_back, settle, verdict_of
+from uploader.sender import STEPS as UPLOADER_STEPS
 
 TIME_SCALE = 60.0
 _STEP_SECS = 45.0
 _SAYS = "kill point "
 _PUBLISHING = {"before_publish", "after_publish", "published_acked", "before_prune", "after_prune"}
-_UPLOADING = (
-    "uploader_before_cut",
-    "uploader_after_cut",
-    "uploader_before_put",
-    "uploader_after_put",
-    "uploader_before_confirm",
-    "uploader_after_confirm",
-)
 STEPS_OF = {
     "scorer": STEPS,
     "anomaly_router": STEPS,
-    "uploader": (*(step for step in STEPS if step not in _PUBLISHING), *_UPLOADING),
+    "uploader": (*(step for step in STEPS if step not in _PUBLISHING), *UPLOADER_STEPS),
 }
 
 

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,10 @@ from azure.iot.device import IoTHubDeviceClient, Message
 from azure.iot.device.exceptions import ClientError
 
 from simulator.runtime import LocalEdge, RuntimeConfig
+from tests import waiting
 from tests.edge_module.process import EchoProcess
 
-# The official SDK's own, with paho-mqtt 2 and a current Python.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Callback API version 1 is deprecated:DeprecationWarning"),
-]
+until = partial(waiting.until, secs=40.0)
 
 ROUTES = {
     "in": (
@@ -48,14 +46,6 @@ class Chain:
     def said(self) -> list[str]:
         """The devices' own words, through both modules."""
         return [json.loads(json.loads(line["body"])["said"])["said"] for line in self.arrived()]
-
-
-async def until(condition: Callable[[], bool], secs: float = 40.0) -> None:
-    for _ in range(int(secs / 0.05)):
-        if condition():
-            return
-        await asyncio.sleep(0.05)
-    pytest.fail("it did not happen in time")
 
 
 @asynccontextmanager

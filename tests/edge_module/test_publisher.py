@@ -17,6 +17,7 @@ from edge_module.publisher import ACKNOWLEDGE_SECS, WINDOW_MESSAGES, Publisher, 
 from edge_module.store import Store
 from edge_module.testing import ManualClock
 from edge_module.wire import Address
+from tests.waiting import until
 
 
 class Line:
@@ -79,14 +80,6 @@ def commit(store: Store, count: int) -> list[OutboxMessage]:
     for number in range(count):
         store.outbox.append("out", b"%d" % number, {})
     return store.commit()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it never was so")
 
 
 async def test_late_acknowledgements_on_a_replaced_connection_refill_the_window(store: Store) -> None:

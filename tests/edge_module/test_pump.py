@@ -2,10 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any, cast
-
-import pytest
 
 from edge_module.clock import SystemClock
 from edge_module.connection import Connection
@@ -15,6 +12,7 @@ from edge_module.metrics import Metrics
 from edge_module.module import Incoming
 from edge_module.pump import Pump
 from edge_module.worker import Worker
+from tests.waiting import until
 
 
 class Answers:
@@ -26,14 +24,6 @@ class Answers:
     def process(self, message: Incoming, digest: bytes) -> Done | Held:
         self.asked += 1
         return Held("spool_full", "no room") if self.is_holding else Done("handled")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("it never was so")
 
 
 async def test_a_held_message_whose_connection_ended_leaves_no_health_reason() -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -127,12 +128,10 @@ def test_readings_with_labels_can_be_written_for_the_trainer(tmp_path: Path) -> 
     assert "No such file" in one_line("simulate", "--to-file", tmp_path / "none/x.jsonl")
 
 
-@pytest.fixture
-def running_edge(tmp_path: Path) -> Iterator[tuple[Path, "subprocess.Popen[str]"]]:
-    """`edgeweir run` as a process, up."""
-    state = tmp_path / "edge"
-    bundle = write_spread_bundle(tmp_path / "bundle")
-    command = [sys.executable, "-m", "edgeweir", "run", "--state", str(state), "--bundle", str(bundle), "--scale", "20"]
+@contextmanager
+def edge_run(*arguments: object) -> Iterator["tuple[subprocess.Popen[str], list[str]]"]:
+    """`edgeweir run` as a process, up, and what it had said by then."""
+    command = [sys.executable, "-m", "edgeweir", "run", *map(str, arguments)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         said: list[str] = []
@@ -142,8 +141,18 @@ def running_edge(tmp_path: Path) -> Iterator[tuple[Path, "subprocess.Popen[str]"
                 break
         else:
             pytest.fail("".join(said))
+        try:
+            yield process, said
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def running_edge(tmp_path: Path) -> Iterator[tuple[Path, "subprocess.Popen[str]"]]:
+    state = tmp_path / "edge"
+    bundle = write_spread_bundle(tmp_path / "bundle")
+    with edge_run("--state", state, "--bundle", bundle, "--scale", "20") as (process, _):
         yield state, process
-        process.kill()
 
 
 def call(*arguments: str) -> str:
@@ -182,15 +191,8 @@ def test_a_whole_session(running_edge: tuple[Path, "subprocess.Popen[str]"]) -> 
 def test_an_edge_that_comes_up_says_what_a_module_is_not_content_with(tmp_path: Path) -> None:
     policy = tmp_path / "policy.yaml"
     policy.write_text("edgeweir_policy: 1\nname: x\n")
-    command = [sys.executable, "-m", "edgeweir", "run", "--state", str(tmp_path / "edge"), "--policy", str(policy)]
-    command += ["--module", "anomaly_router", "--quiet"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        said: list[str] = []
-        for line in process.stdout:
-            said.append(line)
-            if line.startswith("up; Ctrl-C"):
-                break
+    arguments = ("--state", tmp_path / "edge", "--policy", policy, "--module", "anomaly_router", "--quiet")
+    with edge_run(*arguments) as (process, said):
         process.send_signal(signal.SIGINT)
         process.wait(60)
     complaints = [line for line in said if line.startswith("anomaly_router ") and "no_policy" in line]

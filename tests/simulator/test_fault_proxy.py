@@ -28,8 +28,8 @@ from simulator.fault_proxy import (
 from simulator.runtime import LocalEdge, RuntimeConfig
 from simulator.runtime.codec import Connack
 from tests.simulator.manual_clock import ManualClock
+from tests.simulator.patience import until
 from tests.simulator.runtime.raw_client import RawClient
-from tests.simulator.waiting import until
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Open = Callable[[], Awaitable[Client]]

@@ -14,7 +14,7 @@ from simulator.azurite import run_azurite
 from simulator.fault_proxy import FaultProxy, LoseResponse, Request, run_fault_proxy
 from simulator.project import find_root
 from simulator.stored import API_VERSION
-from tests.simulator.waiting import until
+from tests.simulator.patience import until
 
 ROOT = find_root(Path(__file__).parent)
 

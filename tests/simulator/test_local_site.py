@@ -16,14 +16,7 @@ from simulator.local_site import EDGE_HUB, EdgeInfo, SiteConfig, run_site
 from simulator.project import find_root
 from simulator.stored import list_blobs
 from tests.fixtures import StartSite
-from tests.simulator.waiting import until
-
-# The official SDK, unmodified; it leaves the sockets of a lost connection to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Callback API version 1 is deprecated:DeprecationWarning"),
-]
+from tests.simulator.patience import until
 
 
 async def test_a_device_reaches_a_site_whose_hub_was_killed(local_site: StartSite) -> None:

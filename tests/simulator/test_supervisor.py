@@ -12,7 +12,7 @@ from simulator.logbook import Logbook
 from simulator.manifest import ModuleSpec, RestartPolicy
 from simulator.process import Child
 from simulator.supervisor import Supervisor, cool_off_secs, restarts_after
-from tests.simulator.waiting import until
+from tests.simulator.patience import until
 
 SCALE = 1000.0
 

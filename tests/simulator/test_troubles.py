@@ -1,7 +1,5 @@
 import signal
 
-import pytest
-
 from simulator.delivery import Message
 from simulator.devices import Device
 from simulator.oracle import Expected
@@ -9,14 +7,7 @@ from simulator.scenario import Scenario
 from simulator.troubles import Troubles
 from simulator.watch import Watch
 from tests.fixtures import StartSite
-from tests.simulator.waiting import until
-
-# The official SDK, unmodified; it leaves the sockets of a lost connection to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Callback API version 1 is deprecated:DeprecationWarning"),
-]
+from tests.simulator.patience import until
 
 
 async def test_a_module_is_killed_once_and_at_work_when_there_is_any(local_site: StartSite) -> None:

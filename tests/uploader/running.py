@@ -1,16 +1,19 @@
 """The uploader as a running module: a bench that feeds it, and its own tasks beside it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from edge_module.testing import Bench
+from tests import waiting
 from tests.uploader.azurite import Azurite
 from uploader.module import Uploader
 from uploader.settings import Settings
 
 Desired = dict[str, object]
+until = partial(waiting.until, secs=30.0)
 
 
 def desired(
@@ -55,13 +58,6 @@ async def working(bench: Bench[Settings]) -> AsyncIterator[None]:
             task.cancel()
         with suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks)
-
-
-async def until(condition: Callable[[], bool], *, secs: float = 30.0) -> None:
-    """Poll, with a bound."""
-    async with asyncio.timeout(secs):
-        while not condition():  # noqa: ASYNC110 - what is polled lies in files, counters and Azurite
-            await asyncio.sleep(0.02)
 
 
 def is_drained(bench: Bench[Settings]) -> bool:

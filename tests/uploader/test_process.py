@@ -20,15 +20,8 @@ from tests.uploader.azurite import Azurite, assert_chain_is_whole, rows_in_folde
 from tests.uploader.lane_messages import anomalies, numbered, rejected, row
 from tests.uploader.proxy import run_proxy
 from tests.uploader.running import Desired, desired, feed, make_bench, mount_secret
+from uploader.sender import STEPS
 
-STEPS = (
-    "uploader_before_cut",
-    "uploader_after_cut",
-    "uploader_before_put",
-    "uploader_after_put",
-    "uploader_before_confirm",
-    "uploader_after_confirm",
-)
 # Within this loopback network nobody answers on any port.
 NOBODY = "127.77.77.77"
 

@@ -22,7 +22,7 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -41,6 +41,16 @@ T = TypeVar("T")
 MakeStore = Callable[[Destination, Settings], Store]
 
 _LOOK_AGAIN_SECS = 1.0
+
+# The kill points between cutting a batch and having it confirmed (`edge_module.kill_points`).
+STEPS: Final = (
+    "uploader_before_cut",
+    "uploader_after_cut",
+    "uploader_before_put",
+    "uploader_after_put",
+    "uploader_before_confirm",
+    "uploader_after_confirm",
+)
 
 
 class Standing(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from simulator.runtime.codec import Publish
 from simulator.runtime.sas import sign
 from tests.simulator.runtime.conftest import ROUTES, hub_config
 from tests.simulator.runtime.raw_client import RawClient
-from tests.simulator.runtime.waiting import until
+from tests.waiting import until
 
 API = "?api-version=2022-08-03"
 

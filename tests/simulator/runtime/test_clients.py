@@ -16,7 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from simulator.runtime import LocalEdge
 from tests.simulator.runtime.raw_client import RawClient
-from tests.simulator.runtime.waiting import until
+from tests.waiting import until
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -27,8 +27,6 @@ with warnings.catch_warnings():
 # The SDK asks for TLS 1.2, and uses paho's older callbacks, in ways that are deprecated; it leaves socket pairs behind.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore:ssl.PROTOCOL_TLSv1_2 is deprecated:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Callback API version 1 is deprecated:DeprecationWarning"),
 ]
 
 

@@ -9,7 +9,7 @@ from simulator.runtime import LocalEdge, RuntimeConfig
 from simulator.runtime.codec import Connack, Connect, Pingreq, Publish, Will, encode
 from tests.simulator.runtime.conftest import ROUTES
 from tests.simulator.runtime.raw_client import RawClient
-from tests.simulator.runtime.waiting import until
+from tests.waiting import until
 
 
 async def test_a_module_and_a_device_with_their_own_keys_are_accepted(edge: LocalEdge) -> None:

@@ -8,7 +8,7 @@ from simulator.runtime import LocalEdge
 from simulator.runtime.codec import Disconnect, Puback, Publish
 from tests.simulator.runtime.conftest import SCALE, hub_config
 from tests.simulator.runtime.raw_client import INPUTS, RawClient
-from tests.simulator.runtime.waiting import until
+from tests.waiting import until
 
 ACK_TIMEOUT_SECS = 30 / SCALE
 

@@ -13,7 +13,7 @@ from simulator.runtime.codec import Puback, Publish
 from simulator.runtime.twins import difference, merge
 from tests.simulator.runtime.conftest import hub_config
 from tests.simulator.runtime.raw_client import RawClient
-from tests.simulator.runtime.waiting import until
+from tests.waiting import until
 
 RESPONSES = "$iothub/twin/res/#"
 DESIRED = "$iothub/twin/PATCH/properties/desired/#"
