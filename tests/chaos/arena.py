@@ -1,0 +1,68 @@
+"""What one cell of the chaos matrix is, and what its fault may use.
+
+A cell is a part and a fault. The fault is done, ended, and must return within some seconds; every choice it makes comes
+from `arena.rng`, so that the cell's seed is its whole schedule.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from simulator.local_site import LocalSite
+
+MODULES = ("scorer", "anomaly_router", "uploader")
+
+
+@dataclass
+class Arena:
+    """One cell on a running site. Times are those of the running event loop, `asyncio.get_running_loop().time()`."""
+
+    site: LocalSite
+    rng: random.Random
+    name: str = ""
+    log: list[str] = field(default_factory=list)
+    kills: int = 0
+    unsynced: list[tuple[float, float]] = field(default_factory=list)
+    """Spans of time in which edgeHub's acknowledgements were not on its disk when the power went."""
+
+    def note(self, text: str) -> None:
+        """A line of the cell's log, shown when it fails."""
+        self.log.append(text)
+
+    def killed(self, part: str) -> None:
+        self.kills += 1
+        self.note(f"killed {part}")
+
+    def demote(self, since: float, until: float) -> None:
+        """What edgeHub acknowledged to a device within these times is attempted, no longer promised."""
+        self.unsynced.append((since, until))
+
+    async def until(self, condition: Callable[[], object], what: str, secs: float = 30.0) -> None:
+        """Raises CellFailed, naming `what`, when it does not become true in time."""
+        try:
+            async with asyncio.timeout(secs):
+                while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise CellFailed(f"{what}: not within {secs:g} s") from None
+
+
+class CellFailed(Exception):
+    """The fault could not be done, or the site did not come back from it."""
+
+
+Fault = Callable[[Arena], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`part` is a module, edgeHub, a link, or several joined by +."""
+
+    part: str
+    fault: str
+    run: Fault
+
+    @property
+    def name(self) -> str:
+        return f"{self.part}/{self.fault}"
