@@ -22,9 +22,9 @@ _FORGET_AFTER_SECS = 600.0
 EnvironmentOf = Callable[[ModuleSpec], Awaitable[Mapping[str, str]]]
 
 
-def cool_off_secs(restarts: int) -> float:
+def cool_off_secs(restarts: int, limit_secs: float = COOL_OFF_LIMIT_SECS) -> float:
     """How long edgeAgent waits before the next restart, after that many."""
-    return min(COOL_OFF_UNIT_SECS * 2.0 ** min(restarts, 10), COOL_OFF_LIMIT_SECS)
+    return min(COOL_OFF_UNIT_SECS * 2.0 ** min(restarts, 10), limit_secs)
 
 
 def restarts_after(policy: RestartPolicy, exit_code: int) -> bool:
@@ -36,7 +36,9 @@ def restarts_after(policy: RestartPolicy, exit_code: int) -> bool:
 class _Keeper:
     """One module's life: start, wait for its end, decide, cool off, start again."""
 
-    def __init__(self, spec: ModuleSpec, environment_of: EnvironmentOf, note: LineSink, time_scale: float) -> None:
+    def __init__(
+        self, spec: ModuleSpec, environment_of: EnvironmentOf, note: LineSink, *, time_scale: float, limit_secs: float
+    ) -> None:
         self.spec = spec
         self.child: Child | None = None
         self.starts = 0
@@ -48,6 +50,7 @@ class _Keeper:
         self._environment_of = environment_of
         self._note = note
         self._time_scale = time_scale
+        self._limit_secs = limit_secs
 
     async def run(self) -> None:
         """Until the restart policy says that it stays down. Only the first start may fail; others are repeated."""
@@ -67,7 +70,7 @@ class _Keeper:
                     return
             if (time.monotonic() - began) * self._time_scale > _FORGET_AFTER_SECS:
                 self._restarts = 0
-            pause = cool_off_secs(self._restarts) / self._time_scale
+            pause = cool_off_secs(self._restarts, self._limit_secs) / self._time_scale
             self._restarts += 1
             self._note(f"-- {ending}; it starts again in {pause:g} s")
             await asyncio.sleep(pause)
@@ -84,11 +87,19 @@ class _Keeper:
 
 
 class Supervisor:
-    """Runs the given modules until `stop`. `time_scale` divides the cool-off times."""
+    """Runs the given modules until `stop`. `time_scale` divides cool-off times, which `cool_off_limit_secs` bounds."""
 
-    def __init__(self, logbook: Logbook, *, time_scale: float = 1.0, grace_secs: float = STOP_GRACE_SECS) -> None:
+    def __init__(
+        self,
+        logbook: Logbook,
+        *,
+        time_scale: float = 1.0,
+        cool_off_limit_secs: float = COOL_OFF_LIMIT_SECS,
+        grace_secs: float = STOP_GRACE_SECS,
+    ) -> None:
         self._logbook = logbook
         self._time_scale = time_scale
+        self._limit_secs = cool_off_limit_secs
         self._grace_secs = grace_secs
         self._keepers: dict[str, _Keeper] = {}
         self._observers: dict[str, LineSink] = {}
@@ -99,7 +110,8 @@ class Supervisor:
         for spec in sorted(specs, key=lambda spec: (spec.startup_order, spec.name)):
             if spec.status == "running":
                 note = self._sink(spec.name)
-                await self._start_one(_Keeper(spec, environment_of, note, self._time_scale))
+                keeper = _Keeper(spec, environment_of, note, time_scale=self._time_scale, limit_secs=self._limit_secs)
+                await self._start_one(keeper)
 
     def observe(self, name: str, observer: LineSink) -> None:
         """Have the lines of a module, from its next line on."""

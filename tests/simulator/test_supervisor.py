@@ -52,6 +52,10 @@ def test_cool_off_doubles_up_to_five_minutes() -> None:
     assert [cool_off_secs(restarts) for restarts in (0, 1, 2, 4, 5, 100)] == [10, 20, 40, 160, 300, 300]
 
 
+def test_a_site_may_keep_the_cool_off_shorter() -> None:
+    assert [cool_off_secs(restarts, limit_secs=15.0) for restarts in (0, 1, 100)] == [10, 15, 15]
+
+
 @pytest.mark.parametrize(
     ("policy", "exit_code", "again"),
     [

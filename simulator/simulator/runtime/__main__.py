@@ -7,6 +7,7 @@ acknowledged survives its own kill -9; started again on the same folder it has t
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import typer
 
 from simulator.runtime.config import DEFAULT_HUB_HOST, RuntimeConfig, RuntimeFailed
 from simulator.runtime.edge import LocalEdge
+from simulator.runtime.kill_points import VARIABLE as KILL_AT
 from simulator.runtime.routing.errors import RoutingError
 
 
@@ -29,13 +31,22 @@ def main(
         str, typer.Option(help="Host name of the IoT hub in tokens and user names.")
     ] = DEFAULT_HUB_HOST,
     address: Annotated[str | None, typer.Option(help="Loopback address; default: the last one, or a free one.")] = None,
+    also_named: Annotated[
+        list[str] | None, typer.Option(help="Name or address that the certificate covers too; may be repeated.")
+    ] = None,
     time_scale: Annotated[float, typer.Option(help="Divides edgeHub's own waits.")] = 1.0,
     module: Annotated[list[str] | None, typer.Option(help="Module identity to make; may be repeated.")] = None,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR; logs go to stderr.")] = "WARNING",
 ) -> None:
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     config = RuntimeConfig(
-        state_dir=state, device_id=device_id, hub_host_name=hub_host, address=address, time_scale=time_scale
+        state_dir=state,
+        device_id=device_id,
+        hub_host_name=hub_host,
+        address=address,
+        also_named=tuple(also_named or ()),
+        time_scale=time_scale,
+        kill_at=os.environ.get(KILL_AT) or None,
     )
     try:
         document = None if manifest is None else json.loads(manifest.read_bytes())

@@ -20,9 +20,11 @@ class RuntimeConfig:
     hub_host_name: str = DEFAULT_HUB_HOST
     address: str | None = None  # loopback address to listen on; None takes the one of the last start, or a free one
     gateway_host: str | None = None  # the name clients connect to, if it is not the address; it must resolve to it
+    also_named: tuple[str, ...] = ()  # further names and addresses that its certificate covers, of proxies before it
     port: int = MQTT_PORT
     time_scale: float = 1.0  # divides edgeHub's own waits (acknowledge time-out, back-off, time to live, token checks)
     max_clients: int = 100  # the manifest's MaxConnectedClients of edgeHub replaces it
+    kill_at: str | None = None  # STEP:PASSES of kill_points at which the whole process kills itself
 
     def __post_init__(self) -> None:
         if self.time_scale <= 0:

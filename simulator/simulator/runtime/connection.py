@@ -31,6 +31,7 @@ from simulator.runtime.codec import (
     encode,
     filter_matches,
 )
+from simulator.runtime.kill_points import Reach
 from simulator.runtime.sas import SasToken
 from simulator.runtime.sessions import Subscriptions
 from simulator.runtime.timing import CONNECT_WAIT_SECS, Pace, keep_alive_limit_secs
@@ -67,6 +68,7 @@ class Hub(Protocol):
     """What a connection needs from the hub."""
 
     pace: Pace
+    reach: Reach
 
     def admit(self, connect: Connect) -> Admission: ...
     def open_session(self, connection: "Connection", *, clean: bool) -> bool: ...
@@ -85,6 +87,7 @@ class Connection(asyncio.Protocol):
         self._parser = Parser()
         self._loop = asyncio.get_running_loop()
         self._outgoing: list[bytes] = []
+        self._steps_written: list[str] = []  # kill points that `_outgoing` passes once it is written
         self._pending: deque[asyncio.Future[Delivery] | None] = deque()
         self._in_flight: asyncio.Future[Delivery] | None = None
         self._input_lock = asyncio.Lock()
@@ -145,18 +148,23 @@ class Connection(asyncio.Protocol):
             return
         self._idle_timer = self._loop.call_later(self._idle_limit_secs - silent_secs, self._check_idle)
 
-    def _send(self, packet: Packet) -> None:
-        """Queues a packet; everything queued in one turn of the loop leaves in one TLS record."""
+    def _send(self, packet: Packet, step: str = "") -> None:
+        """Queues a packet; what is queued in one turn of the loop leaves in one TLS record. `step` comes after it."""
         if self.is_closed:
             return
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.append(encode(packet))
+        if step:
+            self._steps_written.append(step)
 
     def _flush(self) -> None:
         if self._outgoing and not self._transport.is_closing():
             self._transport.write(b"".join(self._outgoing))
         self._outgoing.clear()
+        for step in self._steps_written:
+            self._hub.reach(step)
+        self._steps_written.clear()
 
     def close(self, reason: str, *, abnormal: bool = True, cancel_in_flight: bool = False) -> None:
         """Ends the connection. A message in flight keeps waiting for its own time-out, unless it is cancelled."""
@@ -224,9 +232,10 @@ class Connection(asyncio.Protocol):
         self._idle_timer = self._loop.call_later(self._idle_limit_secs, self._check_idle)
         session_present = self._hub.open_session(self, clean=packet.clean_session)
         # Written before the identity is bound, before an older connection is evicted, before anything else.
-        self._send(Connack(ReturnCode.ACCEPTED, session_present))
+        self._send(Connack(ReturnCode.ACCEPTED, session_present), "connection_accepted")
         self._flush()
         self._hub.bind(self)
+        self._hub.reach("connection_bound")
 
     def _on_publish(self, packet: Publish) -> None:
         if "+" in packet.topic or "#" in packet.topic:
@@ -241,14 +250,16 @@ class Connection(asyncio.Protocol):
         elif packet.qos == 2:
             self.close("QoS 2 is not supported")
         elif packet.qos == 1:
-            self._send(Puback(packet.packet_id))
+            self._hub.reach("before_puback")
+            self._send(Puback(packet.packet_id), "after_puback")
 
     def _on_subscribe(self, packet: Subscribe) -> None:
         granted = {topic_filter: min(qos, 1) for topic_filter, qos in packet.filters}
         self.subscriptions.update(granted)
         self.features = features_of(set(self.subscriptions))
         codes = tuple(min(qos, 1) for _, qos in packet.filters)
-        self._hub.subscribe(self, granted, lambda is_safe: self._answer(Suback(packet.packet_id, codes), is_safe))
+        suback = Suback(packet.packet_id, codes)
+        self._hub.subscribe(self, granted, lambda is_safe: self._answer(suback, is_safe, "session_granted"))
 
     def _on_unsubscribe(self, packet: Unsubscribe) -> None:
         for topic_filter in packet.filters:
@@ -256,9 +267,9 @@ class Connection(asyncio.Protocol):
         self.features = features_of(set(self.subscriptions))
         self._hub.unsubscribe(self, packet.filters, lambda is_safe: self._answer(Unsuback(packet.packet_id), is_safe))
 
-    def _answer(self, packet: Packet, is_safe: bool) -> None:
+    def _answer(self, packet: Packet, is_safe: bool, step: str = "") -> None:
         if is_safe:
-            self._send(packet)
+            self._send(packet, step)
         else:
             self.close("the session could not be stored")
 
@@ -273,14 +284,14 @@ class Connection(asyncio.Protocol):
 
     # --- packets to the client ---------------------------------------------------------------------------------------
 
-    def publish(self, topic: str, payload: bytes) -> bool:
+    def publish(self, topic: str, payload: bytes, step: str = "") -> bool:
         """Sends a twin or method packet; False when no filter of the client takes it."""
         qos = self._granted_qos(topic)
         if qos is None or self.is_closed:
             return False
         if qos:
             self._pending.append(None)
-        self._send(Publish(topic, payload, qos, HUB_PACKET_ID if qos else 0))
+        self._send(Publish(topic, payload, qos, HUB_PACKET_ID if qos else 0), step)
         return True
 
     async def deliver_input(self, topic: str, payload: bytes, timeout_secs: float, qos_limit: int = 1) -> Delivery:
@@ -298,7 +309,8 @@ class Connection(asyncio.Protocol):
             delivery: asyncio.Future[Delivery] = self._loop.create_future()
             self._pending.append(delivery)
             self._in_flight = delivery
-            self._send(Publish(topic, payload, qos, HUB_PACKET_ID))
+            self._hub.reach("before_delivery")
+            self._send(Publish(topic, payload, qos, HUB_PACKET_ID), "after_delivery")
             timer = self._loop.call_later(timeout_secs, _time_out, delivery)
             try:
                 return await delivery

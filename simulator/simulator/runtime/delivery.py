@@ -16,6 +16,7 @@ import msgspec
 
 from simulator.runtime.connection import Connection, Delivery
 from simulator.runtime.counters import Counters
+from simulator.runtime.kill_points import Reach, pass_by
 from simulator.runtime.messages import Message, outbound_bag
 from simulator.runtime.queues import Queued, Queues
 from simulator.runtime.routing.routes import UPSTREAM, InputEndpoint
@@ -102,17 +103,20 @@ class InputPump(Pump):
         queues: Queues,
         counters: Counters,
         pace: Pace,
+        reach: Reach = pass_by,
     ) -> None:
         super().__init__(endpoint.id, queues, counters, pace)
         self._endpoint = endpoint
         self._device_id = device_id
         self._find = find
+        self._reach = reach
         self._connection: Connection | None = None
 
     async def _deliver(self, batch: list[Queued]) -> bool:
         entry = batch[0]
         match await self._send(entry.message):
             case Delivery.DELIVERED:
+                self._reach("delivery_acknowledged")
                 self._counters.delivered[self._id] += 1
             case Delivery.REJECTED:
                 # A module that unsubscribed while connected: edgeHub throws away what is queued for it.
@@ -121,6 +125,7 @@ class InputPump(Pump):
                 self._counters.retries[self._id] += 1
                 return False
         self._queues.remove(entry)
+        self._reach("delivery_removed")
         del batch[0]
         return True
 

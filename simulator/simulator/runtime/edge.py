@@ -20,6 +20,7 @@ from simulator.runtime.connection import Connection
 from simulator.runtime.control import ControlServer
 from simulator.runtime.hub import EDGE_AGENT, EDGE_HUB, LocalHub
 from simulator.runtime.identities import Identity, Registry
+from simulator.runtime.kill_points import make_reach
 from simulator.runtime.listening import listen_anywhere, listen_on
 from simulator.runtime.manifest import read_manifest
 from simulator.runtime.methods import RESPONSE_TIMEOUT_SECS
@@ -42,6 +43,7 @@ class LocalEdge:
         self.config = config
         self._stack = contextlib.AsyncExitStack()
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._reach = make_reach(config.kill_at)
 
     # --- life --------------------------------------------------------------------------------------------------------
 
@@ -71,7 +73,7 @@ class LocalEdge:
         self._stack.callback(sock.close)
         self.gateway_host = config.gateway_host or self.address
         self.pki = Pki(self.state_dir / "certificates")
-        self.pki.ensure_server_certificate(self.gateway_host, (self.address, "edgehub"))
+        self.pki.ensure_server_certificate(self.gateway_host, (self.address, "edgehub", *config.also_named))
         self.ca_file = self.pki.root_file
         self.upstream_file = self.state_dir / "upstream.jsonl"
         self.registry = Registry(store)
@@ -99,7 +101,7 @@ class LocalEdge:
 
     def _open_store(self) -> Store:
         try:
-            store = Store(self.state_dir / "runtime.db")
+            store = Store(self.state_dir / "runtime.db", self._reach)
         except StoreFailed as error:
             raise RuntimeFailed(f"{error}; choose another state folder") from None
         self._stack.callback(store.close)
@@ -126,6 +128,7 @@ class LocalEdge:
             upstream_file=self.upstream_file,
             pace=Pace(config.time_scale),
             max_clients=int(limit) if limit else config.max_clients,
+            reach=self._reach,
         )
         self._store = store
         self._stack.push_async_callback(self.hub.stop)

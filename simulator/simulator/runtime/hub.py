@@ -18,6 +18,7 @@ from simulator.runtime.connection import Connection
 from simulator.runtime.counters import Counters
 from simulator.runtime.delivery import InputPump, Pump, UpstreamPump
 from simulator.runtime.identities import Registry
+from simulator.runtime.kill_points import Reach, pass_by
 from simulator.runtime.messages import (
     MESSAGE_LIMIT_BYTES,
     BadPropertyBag,
@@ -68,8 +69,10 @@ class LocalHub:
         upstream_file: Path,
         pace: Pace,
         max_clients: int = MAX_CLIENTS,
+        reach: Reach = pass_by,
     ) -> None:
         self.pace = pace
+        self.reach = reach
         self.device_id = device_id
         self.max_clients = max_clients
         self.counters = Counters()
@@ -148,6 +151,7 @@ class LocalHub:
         try:
             if not connection.clean_session:
                 write()
+                self.reach("session_saved")
         except StoreFailed as error:
             _LOG.error("session of %s: %s", connection.client_id, error)
             done(False)
@@ -198,6 +202,7 @@ class LocalHub:
             return
         status = self.twins.report(connection.client_id, payload)
         if status == 204:
+            self.reach("twin_written")
             self._route(self._twin_change(connection, payload))
         self._store.after_commit(lambda is_safe: self._answer_patch(connection, request, status, is_safe))
 
@@ -206,6 +211,7 @@ class LocalHub:
 
     def _take_telemetry(self, topic: TelemetryTopic, packet: Publish) -> None:
         self.counters.received += 1
+        self.reach("publish_received")
         try:
             app, system = split_properties(parse_bag(topic.bag))
         except BadPropertyBag as error:
@@ -257,6 +263,7 @@ class LocalHub:
             for hop in hops
         ]
         self.queues.put(message, targets)
+        self.reach("message_queued")
         for target in targets:
             self._pumps[target.endpoint][0].wake()
 
@@ -306,7 +313,7 @@ class LocalHub:
             if endpoint is None:
                 pump = UpstreamPump(self._upstream_file, self.queues, self.counters, self.pace)
             else:
-                pump = InputPump(endpoint, self.device_id, self.find, self.queues, self.counters, self.pace)
+                pump = InputPump(endpoint, self.device_id, self.find, self.queues, self.counters, self.pace, self.reach)
             self._pumps[endpoint_id] = (pump, asyncio.create_task(pump.run(), name=f"pump {endpoint_id}"))
 
     # --- background and statistics -----------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from simulator.runtime.kill_points import Reach, pass_by
+
 SCHEMA_VERSION = 1
 
 _SCHEMA = """
@@ -57,8 +59,9 @@ class StoreFailed(Exception):
 
 
 class Store:
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, reach: Reach = pass_by) -> None:
         self._file = file
+        self._reach = reach
         self._db = sqlite3.connect(file, isolation_level=None, check_same_thread=False, cached_statements=256)
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", f"wal_autocheckpoint={_AUTOCHECKPOINT_PAGES}"):
             self._db.execute(f"PRAGMA {pragma}").fetchall()
@@ -119,11 +122,13 @@ class Store:
         """Commits what is open. Raises StoreFailed."""
         if not self._is_open:
             return
+        self._reach("before_commit")
         try:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._undo()
             raise StoreFailed(str(error)) from error
+        self._reach("after_commit")
         self._is_open = False
         self.commits += 1
         self._tell(True)
@@ -153,7 +158,9 @@ class Store:
 
     def _checkpoint(self) -> None:
         with contextlib.closing(sqlite3.connect(self._file)) as db, contextlib.suppress(sqlite3.Error):
+            self._reach("before_checkpoint")
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._reach("after_checkpoint")
 
     def close(self) -> None:
         with contextlib.suppress(StoreFailed):

@@ -55,7 +55,7 @@ class TwinService:
     def answer_patch(connection: Connection, request: TwinPatch, status: int) -> None:
         """An empty body and no `$version`, unlike the cloud's answer; without a `$rid` nobody is told."""
         if request.rid:
-            connection.publish(twin_response_topic(status, request.rid), b"")
+            connection.publish(twin_response_topic(status, request.rid), b"", "twin_answered")
 
     def sync_after_connect(self, connection: Connection) -> None:
         """Pushes, once, what changed while the client was away; at most one such push in two minutes."""
