@@ -2,6 +2,7 @@
 
 lock                       held while an edge runs here
 manifest.json              the deployment manifest as expanded
+devices.address            where devices reach edgeHub, when there is a fault proxy before it
 run/control.sock           where the runtime answers
 edge/                      the runtime's own durable state
 azurite/                   blobs
@@ -43,6 +44,10 @@ class StateFolder:
     @property
     def info(self) -> Path:
         return self.path / "edge.json"
+
+    @property
+    def devices_address(self) -> Path:
+        return self.path / "devices.address"
 
     @property
     def manifest(self) -> Path:

@@ -1,8 +1,9 @@
 """Everything that runs on one edge VM, here as processes of this machine: edgeHub, storage, modules.
 
-    storage    Azurite, and a proxy in front of it whose traffic can be taken away
+    storage    Azurite
     edgeHub    `python -m simulator.runtime`, a process of its own, restarted like a module
     modules    what the deployment template asks for, started and restarted as edgeAgent does
+    links      fault proxies: always one before storage, and if asked for one between edgeHub and each of its clients
 
 One state folder holds all of it; nothing is left behind but that folder.
 """
@@ -24,13 +25,14 @@ from simulator.azurite import Azurite, run_azurite
 from simulator.control import Control, Refusal
 from simulator.devices import Access
 from simulator.errors import UserError
+from simulator.fault_proxy import FaultProxy
 from simulator.folders import StateFolder
+from simulator.links import DEVICES, STORAGE, Links
 from simulator.logbook import Logbook
 from simulator.manifest import Deployment, ModuleSpec, load_deployment
-from simulator.proxy import Proxy, run_proxy
 from simulator.runtime.config import DEFAULT_HUB_HOST
 from simulator.scrape import Meter
-from simulator.supervisor import Supervisor
+from simulator.supervisor import COOL_OFF_LIMIT_SECS, Supervisor
 
 EDGE_HUB = "edgeHub"
 _READY_SECS = 30.0
@@ -52,6 +54,8 @@ class EdgeInfo(msgspec.Struct, frozen=True):
     ca_file: str
     control_socket: str
     upstream_file: str
+    devices_host: str = ""
+    """Where devices are to connect, when it is not the gateway itself: a fault proxy before it."""
 
     @classmethod
     def of_folder(cls, folder: StateFolder) -> "EdgeInfo":
@@ -67,7 +71,7 @@ class EdgeInfo(msgspec.Struct, frozen=True):
             f"HostName={DEFAULT_HUB_HOST}",
             f"DeviceId={device}",
             f"SharedAccessKey={key}",
-            f"GatewayHostName={self.gateway_host}",
+            f"GatewayHostName={self.devices_host or self.gateway_host}",
         )
         return Access(";".join(parts), Path(self.ca_file).read_text(encoding="ascii"))
 
@@ -85,7 +89,13 @@ class SiteConfig:
     policy: Path | None = None
     desired: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     storage: bool = True
+    fault_proxies: bool = False
+    """A fault proxy between edgeHub and each module, and one for all devices; storage has one in any case."""
     time_scale: float = 1.0
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Extra environment for every start of a module, or of edgeHub; `LocalSite.module_env` goes on top of it."""
+    cool_off_limit_secs: float = COOL_OFF_LIMIT_SECS
+    """The longest wait before a restart, before it is divided: a site on which everything is killed keeps it short."""
     console: Console | None = None
     """Where the processes' lines are shown; None: in their log files only."""
     note: Callable[[str], None] = lambda text: None
@@ -100,9 +110,10 @@ class LocalSite:
     supervisor: Supervisor
     info: EdgeInfo
     azurite: Azurite | None
-    proxy: Proxy | None
+    links: dict[str, FaultProxy]
+    """`storage`, `devices`, and each module by its name: its connection to edgeHub."""
     module_env: dict[str, dict[str, str]]
-    """Extra environment for the next start of a module."""
+    """Extra environment for the next start of a module, or of edgeHub."""
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -186,21 +197,30 @@ async def run_site(config: SiteConfig) -> AsyncIterator[LocalSite]:
         fill(folder, deployment, config)
         logbook = Logbook(folder.logs, config.console)
         stack.callback(logbook.close)
-        azurite = proxy = None
+        # Before the supervisor: modules say goodbye through them.
+        links = await stack.enter_async_context(Links())
+        azurite = None
         if config.storage:
             config.note("starting storage (Azurite)")
             azurite = await stack.enter_async_context(
                 run_azurite(config.root, folder.azurite, sink=logbook.sink("azurite"))
             )
-            proxy = await stack.enter_async_context(run_proxy("127.0.0.1", azurite.port))
-            folder.put_secret("uploader", "storage", azurite.account.connection_string(proxy.port))
-        supervisor = Supervisor(logbook, time_scale=config.time_scale)
+            port = links.open(STORAGE, "127.0.0.1", to=("127.0.0.1", azurite.port), http=True)
+            folder.put_secret("uploader", "storage", azurite.account.connection_string(port))
+        supervisor = Supervisor(logbook, time_scale=config.time_scale, cool_off_limit_secs=config.cool_off_limit_secs)
         # Modules go first, so that they can still say goodbye to edgeHub.
         stack.push_async_callback(supervisor.stop, last=[EDGE_HUB])
         config.note("starting edgeHub")
-        info = await start_runtime(supervisor, folder, deployment, config)
+        extra: dict[str, dict[str, str]] = {}
+        if config.fault_proxies:
+            links.open_for_devices(folder.devices_address)
+        info = await start_runtime(supervisor, folder, deployment, config, extra, links.devices_host)
+        if config.fault_proxies:
+            links.by_name[DEVICES].server_address = (info.address, info.port)
+            for spec in deployment.modules:
+                links.open(spec.name, info.address, to=(info.address, info.port))
         control = Control(folder.control_socket)
-        site = LocalSite(folder, deployment, control, supervisor, info, azurite, proxy, {})
+        site = LocalSite(folder, deployment, control, supervisor, info, azurite, links.by_name, extra)
         config.note(f"starting {', '.join(spec.name for spec in deployment.modules)}")
         await supervisor.start(deployment.modules, lambda spec: module_environment(site, spec, config))
         yield site
@@ -234,15 +254,23 @@ def fill(folder: StateFolder, deployment: Deployment, config: SiteConfig) -> Non
 
 
 async def start_runtime(
-    supervisor: Supervisor, folder: StateFolder, deployment: Deployment, config: SiteConfig
+    supervisor: Supervisor,
+    folder: StateFolder,
+    deployment: Deployment,
+    config: SiteConfig,
+    extra: Mapping[str, Mapping[str, str]],
+    devices_host: str = "",
 ) -> EdgeInfo:
     """edgeHub, ready. It applies a manifest once, over all its restarts: twins keep what operators set.
+
+    `extra` is looked up at each start. Its certificate covers `devices_host` too, where that is given.
 
     Raises UserError with what the runtime said when it does not start.
     """
     command = [sys.executable, "-m", "simulator.runtime", "--state", str(folder.path), "--log-level", "INFO"]
     command += ["--time-scale", f"{config.time_scale:g}"]
     command += ["--manifest", str(folder.manifest)]
+    command += ["--also-named", devices_host] if devices_host else []
     folder.manifest.write_text(json.dumps(deployment.manifest, indent=1), encoding="utf-8")
     answer: asyncio.Future[EdgeInfo | str] = asyncio.get_running_loop().create_future()
 
@@ -250,14 +278,20 @@ async def start_runtime(
         if answer.done():
             return
         if line.startswith("{"):
-            folder.info.write_text(line, encoding="utf-8")
-            answer.set_result(msgspec.json.decode(line, type=EdgeInfo))
+            info = msgspec.structs.replace(msgspec.json.decode(line, type=EdgeInfo), devices_host=devices_host)
+            folder.info.write_bytes(msgspec.json.encode(info))
+            answer.set_result(info)
         elif line.startswith(_RUNTIME_FAILS):
             answer.set_result(line.removeprefix(_RUNTIME_FAILS))
 
     supervisor.observe(EDGE_HUB, listen)
     spec = ModuleSpec(EDGE_HUB, tuple(command), restart_policy="always", startup_order=0)
-    await supervisor.start([spec], _inherited_environment)
+
+    async def environment_of(spec: ModuleSpec) -> dict[str, str]:
+        always = config.environment.get(EDGE_HUB, {})
+        return {**await _inherited_environment(spec), **always, **extra.get(EDGE_HUB, {})}
+
+    await supervisor.start([spec], environment_of)
     try:
         found = await asyncio.wait_for(answer, _READY_SECS)
     except TimeoutError:
@@ -283,9 +317,16 @@ async def module_environment(site: LocalSite, spec: ModuleSpec, config: SiteConf
         "EDGEWEIR_CONFIG_DIR": str(site.folder.etc(spec.name)),
         "EDGEWEIR_HTTP_HOST": site.info.address,
         "EDGEWEIR_HTTP_PORT": str(http_port(site.deployment, spec.name)),
+        **_by_way_of(site.links.get(spec.name)),
+        **config.environment.get(spec.name, {}),
         **site.module_env.get(spec.name, {}),
         **await _runtime_variables(site, spec.name),
     }
+
+
+def _by_way_of(link: FaultProxy | None) -> dict[str, str]:
+    """On the gateway's own address, which is what its certificate is checked for."""
+    return {} if link is None else {"EDGEWEIR_HUB_PORT": str(link.port)}
 
 
 async def _runtime_variables(site: LocalSite, module: str) -> dict[str, str]:

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from simulator.fault_proxy import Down, Timeout, Toxic
+from simulator.links import STORAGE
 from simulator.local_site import LocalSite
-from simulator.proxy import Traffic
 from simulator.watch import Watch
 
 # When each thing happens, as shares of the time of sending.
@@ -17,6 +18,10 @@ _OUTAGE = (0.3, 0.6)
 # So long may pass until a module is caught at work; after that it is killed all the same.
 _CATCH_SHARE = 0.1
 _LOOK_SECS = 0.02
+_OUTAGES: Final[tuple[tuple[str, tuple[Toxic, ...]], ...]] = (
+    ("no longer answers", (Timeout(timeout=0, stream="upstream"), Timeout(timeout=0))),
+    ("refuses connections", (Down(),)),
+)
 
 
 class Troubles:
@@ -43,16 +48,18 @@ class Troubles:
 
     async def take_storage_away(self, site: LocalSite, watch: Watch) -> None:
         """First nothing moves on open connections, then they are refused: the two ways in which storage goes away."""
-        assert site.proxy is not None
+        link = site.links[STORAGE]
         first, last = (share * self._send_secs for share in _OUTAGE)
         await asyncio.sleep(first)
         began = time.monotonic()
-        for traffic, text in ((Traffic.HANG, "no longer answers"), (Traffic.REFUSE, "refuses connections")):
-            site.proxy.set_traffic(traffic)
+        for text, toxics in _OUTAGES:
+            link.reset()
+            for toxic in toxics:
+                link.add(toxic)
             watch.storage = text
             self._note(f"storage {text}")
-            await asyncio.sleep((last - first) / 2)
-        site.proxy.set_traffic(Traffic.PASS)
+            await asyncio.sleep((last - first) / len(_OUTAGES))
+        link.reset()
         self.outage_secs = time.monotonic() - began
         watch.storage = "reachable"
         self._note(f"storage is back after {self.outage_secs:.0f} s")

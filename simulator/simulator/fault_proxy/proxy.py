@@ -23,7 +23,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class FaultProxy:
-    """Listens on a loopback port of its own and forwards to one server, as its toxics let it.
+    """Listens on a loopback address and port and forwards to one server, as its toxics let it.
 
     Toxics may come and go while connections are open. All draws come from the seed, each connection's number (in order
     of arrival) and the toxic's name. With `http`, requests are put on record and responses can be lost.
@@ -51,11 +51,28 @@ class FaultProxy:
         """Connections taken since the start."""
 
     @property
-    def port(self) -> int:
-        """Stays the same, and nobody else's, while the proxy is down."""
+    def address(self) -> tuple[str, int]:
+        """Where it listens. Stays the same, and nobody else's, while the proxy is down."""
         assert self._holder is not None, "not started"
-        port: int = self._holder.getsockname()[1]
-        return port
+        host, port = self._holder.getsockname()
+        return host, port
+
+    @property
+    def port(self) -> int:
+        return self.address[1]
+
+    @property
+    def server_address(self) -> tuple[str, int]:
+        """Where connections go; setting it is for those that are still to come."""
+        return self._server_address
+
+    @server_address.setter
+    def server_address(self, address: tuple[str, int]) -> None:
+        self._server_address = address
+
+    @property
+    def is_down(self) -> bool:
+        return any(isinstance(toxic, Down) for toxic in self._toxics.values())
 
     @property
     def toxics(self) -> list[Toxic]:
@@ -76,11 +93,11 @@ class FaultProxy:
     def requests(self) -> list[Request]:
         return self.http.requests
 
-    def start(self, host: str = "127.0.0.1") -> None:
-        """Must be called within a running event loop."""
+    def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Must be called within a running event loop. Raises OSError; port 0 is any free one."""
         # Bound but not listening: it keeps the port, and connections to it are refused unless the listener is there.
-        self._holder = _bind(host, 0)
-        if not self._is_down():
+        self._holder = _bind(host, port)
+        if not self.is_down:
             self._listen()
 
     async def stop(self) -> None:
@@ -110,7 +127,7 @@ class FaultProxy:
         del self._toxics[name]
         for connection in self._connections:
             connection.remove(name)
-        if self._holder is not None and not self._is_down():
+        if self._holder is not None and not self.is_down:
             self._listen()
 
     def reset(self) -> None:
@@ -123,9 +140,6 @@ class FaultProxy:
     def lose_response(self, rule: LoseResponse | None = None) -> None:
         """By default: of the next request, with a reset."""
         self.http.add_rule(LoseResponse() if rule is None else rule)
-
-    def _is_down(self) -> bool:
-        return any(isinstance(toxic, Down) for toxic in self._toxics.values())
 
     def _listen(self) -> None:
         if self._listener is None:
@@ -356,13 +370,16 @@ async def run_fault_proxy(
     server_host: str,
     server_port: int,
     *,
+    host: str = "127.0.0.1",
+    port: int = 0,
     seed: int = 0,
     clock: Clock | None = None,
     http: bool = False,
     max_requests: int = 10_000,
 ) -> AsyncIterator[FaultProxy]:
+    """Raises OSError when `host` and `port`, where it is to listen, cannot be had."""
     proxy = FaultProxy(server_host, server_port, seed=seed, clock=clock, http=http, max_requests=max_requests)
-    proxy.start()
+    proxy.start(host, port)
     try:
         yield proxy
     finally:
