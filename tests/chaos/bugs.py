@@ -1,0 +1,149 @@
+"""Builds with one planted bug each: small, plausible ones, such as a good engineer could make and a review could pass.
+
+Each says what its author may have thought, and under which faults it must show. Under those very faults the honest
+build passes; that is the control which makes catching one worth anything.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tests.chaos.builds import Build, Patch
+
+_PUMP: Final = "libs/edge_module/edge_module/pump.py"
+_ENGINE: Final = "libs/edge_module/edge_module/engine.py"
+_STORE: Final = "libs/edge_module/edge_module/store.py"
+_ACK_QUEUE: Final = "libs/edge_module/edge_module/ack_queue.py"
+_WINDOWS: Final = "modules/scorer/scorer/windows_store.py"
+_BLOBS: Final = "modules/uploader/uploader/blob_store.py"
+
+ALL_MODULES: Final = ("scorer", "anomaly_router", "uploader")
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`parts` run the build; `cells` are the names of the cells under which it must show."""
+
+    name: str
+    build: Build
+    parts: tuple[str, ...]
+    cells: tuple[str, ...]
+    why: str
+
+
+def _bug(name: str, *patches: Patch, parts: tuple[str, ...], cells: tuple[str, ...], why: str) -> Bug:
+    return Bug(name, Build(name, patches), parts, cells, why)
+
+
+ACKNOWLEDGES_EARLY = _bug(
+    "acknowledges_early",
+    Patch(
+        _PUMP,
+        """\
+        self._retry.clear()
+        try:
+""",
+        """\
+        self._retry.clear()
+        self._acknowledge(pending)  # edgeHub brings the next message while this one is worked on
+        try:
+""",
+    ),
+    Patch(
+        _PUMP,
+        """\
+        self._release("input flows again")
+        self._acknowledge(pending)
+""",
+        """\
+        self._release("input flows again")
+""",
+    ),
+    parts=ALL_MODULES,
+    cells=(),
+    why="edgeHub keeps one message unacknowledged, so a PUBACK before the commit doubles the throughput. What is in "
+    "hand at a SIGKILL is on nobody's disk.",
+)
+
+OVERWRITES_BLOBS = _bug(
+    "overwrites_blobs",
+    Patch(_BLOBS, "                overwrite=False,\n", "                overwrite=True,\n"),
+    parts=("uploader",),
+    cells=(),
+    why="The name carries the digest of the content, so writing it again changes nothing. But it is written twice: "
+    "whoever reacts to created blobs takes the rows twice, and a container that may not be altered refuses.",
+)
+
+SEEN_AFTERWARDS = _bug(
+    "seen_afterwards",
+    Patch(
+        _ENGINE,
+        """\
+            self._reach("handled")
+            self._record(message, identity, tx)
+            self._finish(tx)
+""",
+        """\
+            self._reach("handled")
+            self._finish(tx)
+            self.store.begin()
+            self._record(message, identity, tx)  # its effect is safe: only now it may count as seen
+            self._commit([])
+""",
+    ),
+    parts=ALL_MODULES,
+    cells=(),
+    why="An identity that is recorded before its effect would lose the effect, so it is recorded after: in a "
+    "transaction of its own. A SIGKILL between the two lets the repeat have its effect again.",
+)
+
+WINDOWS_FORGOTTEN = _bug(
+    "windows_forgotten",
+    Patch(_WINDOWS, '"INSERT OR REPLACE INTO scorer_series VALUES', '"INSERT OR IGNORE INTO scorer_series VALUES'),
+    parts=("scorer",),
+    cells=(),
+    why="A series' window is written once and from then on lives in memory alone, where every test without a restart "
+    "finds it. After a restart rows are scored in the window that the series began with.",
+)
+
+OUTBOX_UNSYNCED = _bug(
+    "outbox_unsynced",
+    Patch(_STORE, '"PRAGMA synchronous = FULL"', '"PRAGMA synchronous = NORMAL"'),
+    parts=ALL_MODULES,
+    cells=(),
+    why="The usual advice for WAL: NORMAL is as consistent and much faster. But it is not durable: at a power cut the "
+    "last commits are gone, acknowledged inputs and numbers of published messages among them.",
+)
+
+TWIN_OUT_OF_TURN = _bug(
+    "twin_out_of_turn",
+    Patch(
+        _ACK_QUEUE,
+        """\
+        ticket.completed = True
+        ready: list[int] = []
+        while self._waiting and self._waiting[0].completed:
+            ready.append(self._waiting.popleft().mid)
+        return ready
+""",
+        """\
+        if ticket.completed or ticket not in self._waiting:
+            return []
+        ticket.completed = True
+        self._waiting.remove(ticket)
+        return [ticket.mid]
+""",
+    ),
+    parts=ALL_MODULES,
+    cells=(),
+    why="Each packet is acknowledged as soon as it is done, as MQTT brokers like it. edgeHub takes the PUBACK of a "
+    "twin packet for that of the input before it, which is still in hand: at a SIGKILL it is lost.",
+)
+
+BUGS: Final = (
+    ACKNOWLEDGES_EARLY,
+    OVERWRITES_BLOBS,
+    SEEN_AFTERWARDS,
+    WINDOWS_FORGOTTEN,
+    OUTBOX_UNSYNCED,
+    TWIN_OUT_OF_TURN,
+)
