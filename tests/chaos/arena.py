@@ -62,6 +62,8 @@ class Cell:
     part: str
     fault: str
     run: Fault
+    site: str = "plain"
+    """The kind of site that it needs: a name in `tests.chaos.sites.SITES`."""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,47 @@
+"""The sites that cells run on: the whole pipeline as processes, a fault proxy on every link, hurried time-outs."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from simulator.local_site import LocalSite, SiteConfig, run_site
+from tests.e2e.pipeline import POLICY, ROOT
+
+# edgeHub's 30 s until it sends another copy become one second; its 10 s before a restart a third of one.
+TIME_SCALE: Final = 30.0
+_COOL_OFF_LIMIT_SECS: Final = 20.0
+_DESIRED: Final = {"uploader": {"batch_max_age_secs": 1.0, "retry_max_secs": 1.0}}
+
+
+@contextlib.asynccontextmanager
+async def run_chaos_site(
+    state: Path, bundle: Path, *, environment: Mapping[str, Mapping[str, str]] | None = None
+) -> AsyncIterator[LocalSite]:
+    """All modules connected. `environment` is that of modules and of edgeHub at every start."""
+    config = SiteConfig(
+        root=ROOT,
+        state=state,
+        bundle=bundle,
+        policy=POLICY,
+        desired=_DESIRED,
+        time_scale=TIME_SCALE,
+        cool_off_limit_secs=_COOL_OFF_LIMIT_SECS,
+        fault_proxies=True,
+        environment=environment or {},
+    )
+    async with run_site(config) as site:
+        await site.wait_until_connected()
+        yield site
+
+
+@contextlib.asynccontextmanager
+async def _plain(folder: Path, bundle: Path) -> AsyncIterator[LocalSite]:
+    async with run_chaos_site(folder / "edge", bundle) as site:
+        yield site
+
+
+OpenSite = Callable[[Path, Path], contextlib.AbstractAsyncContextManager[LocalSite]]
+
+SITES: Final[dict[str, OpenSite]] = {"plain": _plain}
+"""By the kind that a cell asks for: called with a folder and the model bundle."""
