@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from simulator.local_site import LocalSite, SiteConfig, run_site
+from tests.chaos.forgetful_edge import edge_environment
 from tests.e2e.pipeline import POLICY, ROOT
 
 # edgeHub's 30 s until it sends another copy become one second; its 10 s before a restart a third of one.
@@ -41,7 +42,15 @@ async def _plain(folder: Path, bundle: Path) -> AsyncIterator[LocalSite]:
         yield site
 
 
+@contextlib.asynccontextmanager
+async def _forgetful(folder: Path, bundle: Path) -> AsyncIterator[LocalSite]:
+    """Every process has its SQLite file on a disk that forgets at SIGKILL what was not synced."""
+    state = folder / "edge"
+    async with run_chaos_site(state, bundle, environment=edge_environment(state, seed=1)) as site:
+        yield site
+
+
 OpenSite = Callable[[Path, Path], contextlib.AbstractAsyncContextManager[LocalSite]]
 
-SITES: Final[dict[str, OpenSite]] = {"plain": _plain}
+SITES: Final[dict[str, OpenSite]] = {"plain": _plain, "forgetful": _forgetful}
 """By the kind that a cell asks for: called with a folder and the model bundle."""
