@@ -50,9 +50,9 @@ class EchoProcess:
     def log(self) -> str:
         return self.log_file.read_text() if self.log_file.exists() else ""
 
-    def get(self, path: str) -> str:
-        """Ask the newest process's health server."""
-        port = self.log().rsplit("http_port=", 1)[1].split()[0]
+    def get(self, path: str, *, port: int | str = "") -> str:
+        """Ask the newest process's health server, on the port that it logged unless given."""
+        port = port or self.log().rsplit("http_port=", 1)[1].split()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
             return str(response.read().decode())
 

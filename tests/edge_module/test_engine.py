@@ -1,5 +1,6 @@
 """One message from arrival to commit, with a real store and no hub."""
 
+import contextlib
 import errno
 import sqlite3
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from contract.messages import Rejected, RejectedPart, decode
 from edge_module import Hold, Incoming, Transaction
-from edge_module.engine import ATTEMPTS, Done, Held
+from edge_module.engine import ATTEMPTS, Done, Engine, Held, StoreLocked
 from edge_module.faults import disk_reason, is_out_of_memory
 from edge_module.testing import Bench, SimulatedCrash
 from tests.edge_module.echo import Echo, EchoSettings
@@ -68,6 +69,50 @@ def test_a_disk_that_is_really_full_holds_input_until_there_is_room(bench: Bench
     db.execute("PRAGMA max_page_count = 1000000")
     assert bench.feed(b"x" * 100_000, message_id="1").how == "handled"
     assert bench.health.reasons() == {}
+
+
+def test_a_store_that_stays_locked_ends_the_process_and_a_short_lock_does_not(bench: Bench[EchoSettings]) -> None:
+    bench.engine.store.db.execute("PRAGMA busy_timeout = 1")
+    with contextlib.closing(sqlite3.connect(bench.engine.store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert bench.feed(b"hello", message_id="1").reason == "disk_error"
+        bench.clock.advance(20)
+        bench.tick()
+        bench.engine.require_unlocked()
+        other.execute("ROLLBACK")
+        assert bench.feed(b"hello", message_id="1").how == "handled"
+        bench.clock.advance(20)
+        bench.engine.require_unlocked()
+        other.execute("BEGIN IMMEDIATE")
+        bench.tick()
+        bench.clock.advance(31)
+        bench.tick()
+        with pytest.raises(StoreLocked):
+            bench.engine.require_unlocked()
+
+
+def test_a_disk_that_refuses_the_modules_tables_at_first_lets_it_open_later(tmp_path: Path) -> None:
+    bench = Bench(Echo, tmp_path)
+    db = bench.engine.store.db
+    db.execute("DROP TABLE echo_count")
+    db.execute("PRAGMA query_only = 1")
+    context = bench.module.context
+    engine = Engine(
+        Echo(),
+        bench.engine.store,
+        site="site",
+        clock=bench.clock,
+        metrics=bench.metrics,
+        health=bench.health,
+        log=context.log,
+        reach=context.reach,
+    )
+    with pytest.raises(sqlite3.OperationalError):
+        engine.start(context)
+    assert bench.health.reasons().keys() == {"disk_error"}
+    db.execute("PRAGMA query_only = 0")
+    outcome = engine.apply({"$version": 2})
+    assert (outcome.outcome, engine.opened, bench.health.reasons()) == ("accepted", True, {})
 
 
 def test_a_transaction_that_sqlite_itself_rolls_back_leaves_no_source_behind(bench: Bench[EchoSettings]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from edge_module.environment import BadEnvironment, read_environment
 from tests.edge_module.process import EchoProcess
 from tests.edge_module.scripted_hub import Input, ScriptedHub
+from tests.waiting import until
 
 EDGE = {
     "IOTEDGE_IOTHUBHOSTNAME": "hub.example",
@@ -58,6 +59,16 @@ async def test_a_second_process_on_the_same_state_folder_is_refused(hub: Scripte
     second.log_file = echo.state_dir.parent / "second.log"
     line = await ends_with_one_line(second)
     assert "another process of this module" in line
+
+
+async def test_a_module_that_waits_for_its_disk_says_so_before_it_can_reach_the_hub(
+    echo: EchoProcess, unused_port: int
+) -> None:
+    (echo.state_dir / "echo.db").mkdir()
+    await echo.start(EDGEWEIR_HTTP_PORT=str(unused_port))
+    await until(lambda: "cannot open the store" in echo.log())
+    vitals = json.loads(echo.get("/healthz", port=unused_port))
+    assert (vitals["is_alive"], list(vitals["health"])) == (True, ["disk_error"])
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from contract.timestamps import format_timestamp
 from edge_module import settings as settings_reader
 from edge_module.clock import Clock
 from edge_module.errors import Hold, MethodError, Poison, Refused
-from edge_module.faults import disk_reason, is_out_of_memory
+from edge_module.faults import disk_reason, is_locked, is_out_of_memory
 from edge_module.health import Health
 from edge_module.kill_points import Reach
 from edge_module.log import PRIVATE
@@ -37,6 +37,9 @@ T = TypeVar("T")
 ATTEMPTS = 3
 OUTBOX_LIMIT_BYTES = 256 * 1024 * 1024
 _REJECTED_OVERHEAD_BYTES = 4096
+_LOCKED_SECS = 30.0
+# However time is scaled for tests, SQLite itself waits this long for a lock before it says so.
+_LOCKED_AT_LEAST_SECS = 6.0
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -52,6 +55,10 @@ class Held(msgspec.Struct, frozen=True):
     reason: str
     detail: str = ""
     attempt: int = 0
+
+
+class StoreLocked(Exception):
+    """The store's lock cannot be had, for so long that only another process may get it."""
 
 
 class _Failing(msgspec.Struct, frozen=True):
@@ -103,6 +110,7 @@ class Engine(Generic[S]):
         self._outbox_limit_bytes = outbox_limit_bytes
         self._module_is_stale = False
         self._disk_reason: str | None = None
+        self._locked_since: float | None = None
         self._failing: _Failing | None = None
         self._failures = 0
         self._settings: S | None = None
@@ -112,7 +120,6 @@ class Engine(Generic[S]):
 
     def start(self, context: Context) -> SettingsOutcome | None:
         """Open the module with the last good settings, if there are any: no twin is needed for a start offline."""
-        self.store.db.executescript(self._module.schema)
         self._context = context
         saved = self.store.load_settings()
         if saved is None:
@@ -155,6 +162,7 @@ class Engine(Generic[S]):
                 self._module.configure(settings)
                 self._settings = settings
             return
+        self.store.db.executescript(self._module.schema)
         self.store.begin()
         try:
             self._module.open(self.store.db, settings, self._context)
@@ -316,6 +324,18 @@ class Engine(Generic[S]):
                 self._metrics.count("tick_failures")
                 self._log.exception("tick failed", extra=PRIVATE)
 
+    def require_unlocked(self) -> None:
+        """Raises StoreLocked when nothing could be committed for long because of a lock.
+
+        When the system fails to release one of SQLite's locks, the connection holds it against itself for ever. Only
+        closing the file helps, and everything here is built on that one connection: a new process is the way out.
+        """
+        if self._locked_since is None:
+            return
+        secs = self._clock.monotonic() - self._locked_since
+        if secs > max(self._clock.scaled(_LOCKED_SECS), _LOCKED_AT_LEAST_SECS):
+            raise StoreLocked(f"the store has been locked for {secs:.0f} s; the module starts anew")
+
     def _tick(self) -> None:
         evicted = self.store.maintain()
         kept_secs = self._clock.scaled(KEEP_PUBLISHED_SECS)
@@ -398,11 +418,15 @@ class Engine(Generic[S]):
         )
 
     def _finish(self, tx: Transaction) -> None:
+        # Named steps are an input's: ticks commit so often that nearly every kill would meet one of them instead.
+        is_input = tx.message is not None
         if tx.rejected:
             self._emit_rejected(tx)
-        self._reach("before_commit")
+        if is_input:
+            self._reach("before_commit")
         self._commit(tx.after_commit)
-        self._reach("after_commit")
+        if is_input:
+            self._reach("after_commit")
         for name, value, labels in tx.counts:
             self._metrics.count(name, value, **labels)
 
@@ -418,6 +442,7 @@ class Engine(Generic[S]):
     def _commit(self, after_commit: list[Callable[[], None]]) -> None:
         self.outgoing.extend(self.store.commit())
         self._module_is_stale = False
+        self._locked_since = None
         if self._disk_reason is not None and self.store.has_written:
             self._health.clear(self._disk_reason)
             self._disk_reason = None
@@ -446,6 +471,8 @@ class Engine(Generic[S]):
             self._module_is_stale = False
 
     def _note_disk(self, error: BaseException) -> str | None:
+        if self._locked_since is None and is_locked(error):
+            self._locked_since = self._clock.monotonic()
         reason = disk_reason(error)
         if reason is not None:
             if self._disk_reason not in (None, reason):

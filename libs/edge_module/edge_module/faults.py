@@ -46,6 +46,9 @@ _DISK_CODES = frozenset(
     }
 )
 
+# Somebody holds a lock of the file: another process, or this one when the system refused to release it.
+_LOCK_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+
 
 def disk_reason(error: BaseException) -> DiskReason | None:
     """The reason code when a disk refused, None when the error is another kind of fault."""
@@ -54,13 +57,17 @@ def disk_reason(error: BaseException) -> DiskReason | None:
             return "disk_full"
         return "disk_error" if error.errno in _DISK_ERRNOS else None
     if isinstance(error, sqlite3.Error):
-        # An extended result code has the primary one in its low byte.
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        code = _code_of(error)
         if code == sqlite3.SQLITE_FULL:
             return "disk_full"
         if code in _DISK_CODES:
             return "disk_error"
     return None
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether a lock of the file could not be had."""
+    return isinstance(error, sqlite3.Error) and _code_of(error) in _LOCK_CODES
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -70,6 +77,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF == sqlite3.SQLITE_NOMEM
+        return _code_of(error) == sqlite3.SQLITE_NOMEM
     is_native = type(error).__module__.partition(".")[0] in _NATIVE_PACKAGES
     return is_native and _ALLOCATION_FAILED.search(str(error)) is not None
+
+
+def _code_of(error: sqlite3.Error) -> int:
+    """The primary result code; an extended one has it in its low byte."""
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code & 0xFF

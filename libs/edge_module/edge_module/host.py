@@ -209,6 +209,7 @@ class Host:
         while True:
             await asyncio.sleep(self._clock.scaled(1.0))
             await self._worker.run(self._engine.tick)
+            self._engine.require_unlocked()
             self._alive_at = self._clock.monotonic()
             self._metrics.gauge("outbox_messages", self._store.outbox.unsent_rows)
             self._metrics.gauge("outbox_bytes", self._store.outbox.unsent_bytes)

@@ -13,7 +13,7 @@ STEPS: Final[tuple[str, ...]] = (
     "received",  # an input packet has been decoded
     "seen_checked",  # its identity is new
     "handled",  # the module has done its work, inside the transaction
-    "before_commit",
+    "before_commit",  # of an input's transaction, not of a tick's
     "after_commit",
     "before_ack",
     "after_ack",  # the PUBACK is with the operating system

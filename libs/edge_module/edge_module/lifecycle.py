@@ -58,7 +58,7 @@ def _run(module: Module[Any]) -> int:
         server, link = _serve_health(environment, metrics)
         clock = SystemClock(environment.time_scale)
         stop = _StopSignal()
-        health = Health(link.changed)
+        health = link.health
         store = _open_store(environment, module.name, clock, health, log, stop)
         if store is None:
             return 0
@@ -130,17 +130,23 @@ class _StopSignal:
 
 
 class _Link:
-    """What the health server and the health reasons see of the host, which is made later."""
+    """What the health server and the health reasons see of the host, which is made later.
+
+    Until then a module may wait for its disk, for as long as that takes; its health says so all the same.
+    """
 
     def __init__(self) -> None:
         self.host: Host | None = None
+        self.health = Health(self.changed)
 
     def changed(self) -> None:
         if self.host is not None:
             self.host.health_changed()
 
     def vitals(self) -> dict[str, object]:
-        return self.host.vitals() if self.host is not None else {"is_alive": True, "health": "starting"}
+        if self.host is not None:
+            return self.host.vitals()
+        return {"is_alive": True, "health": self.health.reasons() or "starting"}
 
 
 def _serve_health(environment: Environment, metrics: Metrics) -> tuple[HealthServer, _Link]:

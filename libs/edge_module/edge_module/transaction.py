@@ -44,7 +44,7 @@ class Transaction:
         self.counts: list[tuple[str, int, dict[str, str]]] = []
         self.after_commit: list[Callable[[], None]] = []
         self._outbox = outbox
-        self._message = message
+        self.message = message
         self._received = received
         self._source: Source | None = None
 
@@ -94,6 +94,6 @@ class Transaction:
         self.after_commit.append(call)
 
     def _current(self) -> "Incoming":
-        if self._message is None:
+        if self.message is None:
             raise RuntimeError("there is no current input outside handle()")
-        return self._message
+        return self.message
