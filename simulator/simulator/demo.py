@@ -233,7 +233,7 @@ class Demo:
                     progress=lambda message: watch.sent(device.name, message),
                 )
         except TimeoutError:
-            done = len(device.record.acknowledged)
+            done = len(device.ledger.promised(device.name))
             raise DemoFailed(f"{device.name} has {done} messages acknowledged, of {len(delivery.messages)}") from None
 
     async def _drain(self, site: LocalSite, watch: Watch) -> None:

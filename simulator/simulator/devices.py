@@ -1,17 +1,18 @@
 """Devices as customers build them: `azure-iot-device`, unmodified, over MQTT to a gateway or straight to a hub.
 
-A device sends one message at a time and sends it again, same id and same bytes, until the hub has acknowledged it; so
-its messages arrive in its own order, some of them twice. The SDK leaves much to its user, and each point is met here:
-the first connect is not retried; a refused connect is final; a call without connectivity waits for ever; a call that
-failed or was given up may still be delivered later. All clients of one process share one pipeline thread, so nothing
-of ours runs in their callbacks.
+A device sends one message at a time. `send` sends it again, same id and same bytes, until the hub has acknowledged it;
+so its messages arrive in its own order, some of them twice. `try_send` is one call, for devices that give up. The SDK
+leaves much to its user, and each point is met here: the first connect is not retried; a refused connect is final; a
+call without connectivity waits for ever; a call that failed or was given up may still be delivered later, even behind
+messages that were sent after it (`simulator.ledger` keeps what that means). All clients of one process share one
+pipeline thread, so nothing of ours runs in their callbacks.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from azure.iot.device import Message as SdkMessage
@@ -27,6 +28,7 @@ from azure.iot.device.exceptions import (
 from contract.messages import CONTENT_ENCODING, CONTENT_TYPE
 from simulator.delivery import Message
 from simulator.errors import UserError
+from simulator.ledger import Attempt, Ledger
 
 CALL_SECS = 30.0
 _PAUSE_SECS = 1.0
@@ -70,24 +72,27 @@ class Access:
         return pairs["DeviceId"]
 
 
-@dataclass
-class Record:
-    """What a device tried to send, in order, and what the hub has promised to keep."""
-
-    attempted: list[Message] = field(default_factory=list)
-    acknowledged: set[str] = field(default_factory=set)
-    attempts: int = 0
-    rows: int = 0
-
-
 class Device:
-    """One connected device. Use `async with`; `send` returns once the hub has acknowledged."""
+    """One connected device. Use `async with`; `send` returns once the hub has acknowledged.
 
-    def __init__(self, access: Access, *, note: Callable[[str], None] = lambda text: None) -> None:
+    What it tries is written to `ledger`, its own unless one is given. Every SDK call is given up after `call_secs`.
+    """
+
+    def __init__(
+        self,
+        access: Access,
+        *,
+        ledger: Ledger | None = None,
+        note: Callable[[str], None] = lambda text: None,
+        call_secs: float = CALL_SECS,
+        pause_limit_secs: float = _PAUSE_LIMIT_SECS,
+    ) -> None:
         self.name = access.device_id
+        self.ledger = Ledger() if ledger is None else ledger
         self._host = access.host
-        self.record = Record()
         self._note = note
+        self._call_secs = call_secs
+        self._pause_limit_secs = pause_limit_secs
         try:
             self._client = IoTHubDeviceClient.create_from_connection_string(
                 access.connection_string, server_verification_cert=access.ca_pem
@@ -100,43 +105,48 @@ class Device:
 
     async def __aexit__(self, *_: object) -> None:
         with contextlib.suppress(*_SDK_ERRORS):
-            await asyncio.wait_for(self._client.shutdown(), CALL_SECS)
+            await asyncio.wait_for(self._client.shutdown(), self._call_secs)
+
+    @property
+    def is_connected(self) -> bool:
+        return bool(self._client.connected)
 
     async def connect(self, *, attempts: int | None = None) -> None:
         """Connect, trying again for ever unless `attempts` limits it; then UserError with the SDK's reason."""
         tried = 0
         while True:
             try:
-                await asyncio.wait_for(self._client.connect(), CALL_SECS)
+                await asyncio.wait_for(self._client.connect(), self._call_secs)
                 return
             except _SDK_ERRORS as error:
                 tried += 1
-                reason = _reason(error, self._host)
+                reason = self._reason(error)
                 if attempts is not None and tried >= attempts:
                     raise UserError(f"device {self.name} cannot connect: {reason}") from None
             if attempts is None:
                 self._note(f"{self.name}: connecting failed ({reason}), trying again")
-            await asyncio.sleep(min(_PAUSE_SECS * 2**tried, _PAUSE_LIMIT_SECS))
+            await self._pause(tried)
+
+    async def try_send(self, message: Message) -> Attempt:
+        """One SDK call. When it is cut off by cancellation, the attempt stays without an end."""
+        attempt = self.ledger.begin(self.name, message)
+        try:
+            await asyncio.wait_for(self._client.send_message(_sdk_message(message)), self._call_secs)
+        except _SDK_ERRORS as error:
+            self.ledger.fail(attempt, self._reason(error))
+        else:
+            self.ledger.acknowledge(attempt)
+        return attempt
 
     async def send(self, message: Message) -> None:
         """Send until it is acknowledged."""
-        self.record.attempted.append(message)
         failures = 0
-        while True:
-            self.record.attempts += 1
-            try:
-                await asyncio.wait_for(self._client.send_message(_sdk_message(message)), CALL_SECS)
-                break
-            except _SDK_ERRORS as error:
-                failures += 1
-                self._note(
-                    f"{self.name}: sending {message.message_id} failed ({_reason(error, self._host)}), sending it again"
-                )
-                await asyncio.sleep(min(_PAUSE_SECS * 2**failures, _PAUSE_LIMIT_SECS))
-            if not self._client.connected:
+        while not (attempt := await self.try_send(message)).acknowledged:
+            failures += 1
+            self._note(f"{self.name}: sending {message.message_id} failed ({attempt.reason}), sending it again")
+            await self._pause(failures)
+            if not self.is_connected:
                 await self.connect()
-        self.record.acknowledged.add(message.message_id)
-        self.record.rows += len(message.texts)
 
     async def send_all(
         self,
@@ -154,6 +164,14 @@ class Device:
             due = max(due, clock() - pause_secs) + pause_secs
             await self.send(message)
             progress(message)
+
+    async def _pause(self, failures: int) -> None:
+        await asyncio.sleep(min(_PAUSE_SECS * 2**failures, self._pause_limit_secs))
+
+    def _reason(self, error: BaseException) -> str:
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self._call_secs:g} s"
+        return _sdk_reason(error, self._host)
 
 
 @contextlib.contextmanager
@@ -186,9 +204,7 @@ def _sdk_message(message: Message) -> SdkMessage:
     )
 
 
-def _reason(error: BaseException, host: str) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {CALL_SECS:g} s"
+def _sdk_reason(error: BaseException, host: str) -> str:
     if isinstance(error, CredentialError):
         return "the hub refused its credentials"
     cause = error.__cause__ or error

@@ -1,9 +1,10 @@
-"""The judge of a run: what was sent against what was stored. Pure; it knows nothing of how the modules work.
+"""What must be stored against what is stored. Pure; it knows nothing of how the modules work.
 
-Every sent row must be in exactly one of `readings` and `rejected`, once. It must have the keys that the policy lets
-out and no other, its kept values must be the sender's own numbers (rounded where the policy says so), its score that of
-an undisturbed computation. Every anomalous row must be in exactly one episode, once, and no other row in any. Every
-row of a series must be counted once by its insights.
+`simulator.judgement` is the whole judge of a run; here every row of the messages that arrived is compared with what is
+there. Each must be in exactly one of `readings` and `rejected`, once. It must have the keys that the policy lets out
+and no other, its kept values must be the sender's own numbers (rounded where the policy says so), its score and the
+shares behind it those of an undisturbed computation. Every anomalous row must be in exactly one episode, once, with the
+same values, and no other row in any. Every row of a series must be counted once by its insights.
 """
 
 from collections import Counter
@@ -20,10 +21,23 @@ _SHOWN_PROBLEMS = 20
 # What is spliced in front of every line of the open lanes.
 _SPLICED = ("policy", "site", "model")
 _REJECTED_KEYS = frozenset({"site", *RejectedPart.__struct_fields__})
+FAULT_KINDS = (
+    "missing",
+    "duplicated",
+    "values_differ",
+    "episodes_differ",
+    "unexpected",
+    "out_of_order",
+    "overwritten",
+    "not_fresh",
+)
 # What a policy that names the sender and the row, and denies no part of the verdict, lets out of the envelope.
 USUAL_ENVELOPE = frozenset(
     ("device", "message", "i", "t", "series", "score", "threshold", "anomaly", "no_score", "why")
 )
+
+
+Shares = Sequence[tuple[str, float]]
 
 
 class RowId(NamedTuple):
@@ -36,7 +50,11 @@ class RowId(NamedTuple):
 
 @dataclass(frozen=True)
 class ExpectedRow:
-    """`reading` is what the policy lets through, numbers as `Number` text; `threshold` is None without a score."""
+    """`reading` is what the policy lets through, numbers as `Number` text; `threshold` is None without a score.
+
+    `why` holds the largest shares of an anomalous row, None where they are not judged; so with `event_reading` and
+    `event_why`, the row as it stands in its episode.
+    """
 
     series: str
     index: int
@@ -46,16 +64,24 @@ class ExpectedRow:
     anomaly: bool
     t: str | None = None
     threshold: float | None = None
+    why: Shares | None = None
+    event_reading: Mapping[str, Any] | None = None
+    event_why: Shares | None = None
 
 
 @dataclass
 class Expected:
-    """`envelope` names the parts that the policy lets out on `readings`; `model` is the digest, None for any."""
+    """`envelope` names the parts that the policy lets out on `readings`, `event_envelope` those on `anomalies`.
+
+    `model` is the bundle's digest, `policy` the policy's hash; None for any.
+    """
 
     rows: dict[RowId, ExpectedRow] = field(default_factory=dict)
     rejected: dict[RowId, bytes] = field(default_factory=dict)
     envelope: frozenset[str] = USUAL_ENVELOPE
+    event_envelope: frozenset[str] = USUAL_ENVELOPE
     model: str | None = None
+    policy: str | None = None
 
     @property
     def sent(self) -> int:
@@ -64,9 +90,14 @@ class Expected:
 
 @dataclass
 class Verdict:
-    """What the comparison found. `problems` names the first of them, a line each."""
+    """What the comparison found. `problems` names the first of them, a line each.
+
+    `sent` counts the rows of messages that arrived, `promised` and `attempted` messages as `simulator.ledger` has them.
+    """
 
     sent: int = 0
+    promised: int = 0
+    attempted: int = 0
     stored: int = 0
     rejected: int = 0
     missing: int = 0
@@ -74,15 +105,30 @@ class Verdict:
     values_differ: int = 0
     episodes_differ: int = 0
     unexpected: int = 0
+    out_of_order: int = 0
+    overwritten: int = 0
+    not_fresh: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property
+    def faults(self) -> dict[str, int]:
+        """What was found, by kind, as far as there is any."""
+        return {kind: count for kind in FAULT_KINDS if (count := getattr(self, kind))}
+
+    @property
     def intact(self) -> bool:
-        return not (self.missing or self.duplicated or self.values_differ or self.episodes_differ or self.unexpected)
+        return not self.faults
 
     def note(self, problem: str) -> None:
         if len(self.problems) < _SHOWN_PROBLEMS:
             self.problems.append(problem)
+
+    def note_all(self, problems: Iterable[str]) -> int:
+        """How many they are."""
+        found = list(problems)
+        for problem in found:
+            self.note(problem)
+        return len(found)
 
 
 def judge(
@@ -151,23 +197,48 @@ def _judge_values(expected: Expected, readings: Iterable[Mapping[str, Any]], ver
 
 
 def _differences(expected: Expected, wanted: ExpectedRow, row: Mapping[str, Any]) -> Iterable[str]:
+    yield from _row_differences(wanted, wanted.reading, wanted.why, expected.envelope, _SPLICED, row)
+    yield from _origin_differences(expected, row)
+
+
+def _event_differences(expected: Expected, wanted: ExpectedRow, row: Mapping[str, Any]) -> Iterable[str]:
+    """The row as it stands in an episode, where the policy may let out other parts of it."""
+    if wanted.event_reading is not None:
+        yield from _row_differences(wanted, wanted.event_reading, wanted.event_why, expected.event_envelope, (), row)
+
+
+def _row_differences(
+    wanted: ExpectedRow,
+    wanted_reading: Mapping[str, Any],
+    why: Shares | None,
+    envelope: frozenset[str],
+    spliced: Iterable[str],
+    row: Mapping[str, Any],
+) -> Iterable[str]:
     reading = row.get("reading", {})
     if not isinstance(reading, dict):
         yield f"its reading is {reading!r}"
         return
-    for name in sorted(wanted.reading.keys() | reading.keys()):
-        if not same_value(wanted.reading.get(name, _ABSENT), reading.get(name, _ABSENT)):
-            yield f"{name} is {_shown(reading, name)}, it should be {_shown(wanted.reading, name)}"
+    for name in sorted(wanted_reading.keys() | reading.keys()):
+        if not same_value(wanted_reading.get(name, _ABSENT), reading.get(name, _ABSENT)):
+            yield f"{name} is {_shown(reading, name)}, it should be {_shown(wanted_reading, name)}"
     for name, value in (("score", wanted.score), ("threshold", wanted.threshold)):
-        if name in expected.envelope and not same_score(value, row.get(name)):
+        if name in envelope and not same_score(value, row.get(name)):
             yield f"its {name} is {row.get(name)}, it should be {value}"
     same = {"no_score": wanted.no_score, "anomaly": wanted.anomaly, "t": wanted.t, "series": wanted.series}
     for name, text in same.items():
-        if name in expected.envelope and not same_value(text, row.get(name)):
+        if name in envelope and not same_value(text, row.get(name)):
             yield f"{name} is {row.get(name)!r}, it should be {text!r}"
-    for name in sorted(row.keys() ^ _keys(expected, wanted, row)):
+    if why is not None and not same_shares(why, row.get("why", [])):
+        yield f"why is {row.get('why')}, it should be {why}"
+    absent = {name for name in ("t", "score", "threshold", "no_score") if getattr(wanted, name) is None}
+    # Of a row that is not anomalous nothing says why; of one that is, `why` itself has been looked at.
+    if not wanted.anomaly or "why" not in row:
+        absent.add("why")
+    if not wanted_reading and "reading" not in row:
+        absent.add("reading")
+    for name in sorted(row.keys() ^ ({*spliced, "reading", *envelope} - absent)):
         yield f"{name} is {_shown(row, name)}, it should {'not be there' if name in row else 'be there'}"
-    yield from _origin_differences(expected, row)
 
 
 _ABSENT = object()
@@ -177,22 +248,13 @@ def _shown(values: Mapping[str, Any], name: str) -> str:
     return repr(values[name]) if name in values else "absent"
 
 
-def _keys(expected: Expected, wanted: ExpectedRow, row: Mapping[str, Any]) -> set[str]:
-    """The keys that the row must have. Why it is anomalous may be said, or not; of other rows nothing is."""
-    absent = {name for name in ("t", "score", "threshold", "no_score") if getattr(wanted, name) is None}
-    if not wanted.anomaly or "why" not in row:
-        absent.add("why")
-    if not wanted.reading and "reading" not in row:
-        absent.add("reading")
-    return {*_SPLICED, "reading", *expected.envelope} - absent
-
-
 def _origin_differences(expected: Expected, row: Mapping[str, Any]) -> Iterable[str]:
     for name in _SPLICED:
         if name in row and (type(row[name]) is not str or not row[name]):
             yield f"{name} is {row[name]!r}, it should be a text"
-    if expected.model is not None and row.get("model") != expected.model:
-        yield f"model is {row.get('model')!r}, it should be {expected.model!r}"
+    for name, wanted in (("model", expected.model), ("policy", expected.policy)):
+        if wanted is not None and row.get(name) != wanted:
+            yield f"{name} is {row.get(name)!r}, it should be {wanted!r}"
 
 
 def same_value(wanted: object, found: object) -> bool:
@@ -206,6 +268,15 @@ def same_score(wanted: float | None, found: object) -> bool:
     if not isinstance(found, Number):
         return False
     return abs(float(found) - wanted) <= _SCORE_TOLERANCE * max(abs(wanted), 1e-300)
+
+
+def same_shares(wanted: Shares, found: object) -> bool:
+    if not isinstance(found, list) or len(found) != len(wanted):
+        return False
+    return all(
+        isinstance(pair, list) and len(pair) == 2 and pair[0] == name and same_score(share, pair[1])
+        for (name, share), pair in zip(wanted, found, strict=True)
+    )
 
 
 def _judge_rejected(expected: Expected, rejected: Sequence[dict[str, Any]], verdict: Verdict) -> None:
@@ -227,7 +298,14 @@ def _judge_rejected(expected: Expected, rejected: Sequence[dict[str, Any]], verd
 
 
 def _judge_episodes(expected: Expected, anomalies: Iterable[Mapping[str, Any]], verdict: Verdict) -> None:
-    found = Counter(row_id(row) for event in anomalies for row in event.get("rows", ()))
+    events = [row for event in anomalies for row in event.get("rows", ())]
+    found = Counter(map(row_id, events))
+    for row in events:
+        if wanted := expected.rows.get(row_id(row)):
+            for difference in _event_differences(expected, wanted, row):
+                verdict.values_differ += 1
+                verdict.note(f"{_name(row_id(row))} in its episode: {difference}")
+                break
     for identity, wanted in expected.rows.items():
         times = found.pop(identity, 0)
         if times != int(wanted.anomaly):

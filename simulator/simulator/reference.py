@@ -1,8 +1,8 @@
 """What an undisturbed run would store: the same rows through a small computation of its own.
 
 Independent of the modules on purpose: it shares with them only the bundle's and the messages' definitions, so that a
-misreading in the scorer or the policy engine shows as a difference. Rows are taken per series in the order in which
-their device sent them. It knows the transforms keep, drop and round, and whole paths; a policy with more is refused.
+misreading in the scorer or the policy engine shows as a difference. Messages are taken in the order in which they
+arrived. It knows the transforms keep, drop and round, and whole paths; a policy with more is refused.
 """
 
 import math
@@ -15,8 +15,10 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from contract.bundle import Bundle, Feature, feature_number
+from contract.lanes import Lane
 from contract.pointer import MISSING, parse_pointer, resolve
 from contract.timestamps import format_timestamp, parse_timestamp
 from simulator.delivery import Message
@@ -26,6 +28,8 @@ from simulator.quiet_onnx import onnxruntime
 from simulator.stored import Number, loads
 
 SCORE_DIGITS = 9
+WHY_FEATURES = 3
+Shares = tuple[tuple[str, float], ...]
 # Leaves unless the policy says otherwise.
 _VERDICT = frozenset(("score", "threshold", "anomaly", "no_score", "why"))
 
@@ -90,17 +94,32 @@ class Scoring:
             row.window = tuple(state.window)
         return row
 
-    def scores(self, rows: Sequence[_Row]) -> list[float | None]:
-        """One score per row, None for those without a window; one batch per series, as rows of one message are."""
-        results: dict[int, float] = {}
+    def scores(self, rows: Sequence[_Row]) -> list[tuple[float | None, Shares]]:
+        """Per row its score, None without a window, and its largest shares; one batch per series of a message."""
+        results: dict[int, tuple[float | None, Shares]] = {}
         for series in dict.fromkeys(row.series for row in rows):
             chosen = [(place, row.window) for place, row in enumerate(rows) if row.series == series and row.window]
             if chosen:
-                model = self._manifest.model
-                batch = np.array([window for _, window in chosen], dtype=np.dtype(model.dtype))
-                (scored,) = self._session.run([model.score], {model.input: batch})
-                results.update(zip((place for place, _ in chosen), map(_nine_digits, np.ravel(scored)), strict=True))
-        return [results.get(place) for place in range(len(rows))]
+                scored = self._run(np.array([window for _, window in chosen]))
+                results.update(zip((place for place, _ in chosen), scored, strict=True))
+        return [results.get(place, (None, ())) for place in range(len(rows))]
+
+    def _run(self, windows: NDArray[np.float64]) -> list[tuple[float | None, Shares]]:
+        model = self._manifest.model
+        outputs = [model.score] if model.contributions is None else [model.score, model.contributions]
+        found = self._session.run(outputs, {model.input: windows.astype(np.dtype(model.dtype))})
+        scores = [_nine_digits(score) for score in np.ravel(found[0])]
+        if model.contributions is None:
+            return [(score, ()) for score in scores]
+        return [(score, self._largest(shares)) for score, shares in zip(scores, found[1], strict=True)]
+
+    def _largest(self, shares: Sequence[float]) -> Shares:
+        """The largest first, of equal ones the manifest's order; none that is zero."""
+        named = [
+            (feature.name, _nine_digits(share)) for (feature, _), share in zip(self._features, shares, strict=True)
+        ]
+        ranked = sorted(range(len(named)), key=lambda number: -float(shares[number]))[:WHY_FEATURES]
+        return tuple(named[number] for number in ranked if named[number][1])
 
     @property
     def threshold(self) -> float:
@@ -160,23 +179,25 @@ def _feature_value(feature: Feature, found: object) -> float | None:
     return value if math.isfinite(value) else None
 
 
-class ReadingsPolicy:
-    """Which fields of a reading, and which parts of the envelope, the `readings` lane carries, and how."""
+class LanePolicy:
+    """Which fields of a reading, and which parts of the envelope, a lane of rows carries, and how."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, lane: Lane) -> None:
         self._rules: list[tuple[str, str, int]] = []
+        self._features: set[str] = set()
         document = yaml.safe_load(text)
         named = document.get("envelope", {})
         self.envelope = frozenset(_VERDICT - named.keys()) | {
-            name for name, rule in named.items() if rule["transform"] == "keep" and "readings" in rule.get("lanes", ())
+            name for name, rule in named.items() if rule["transform"] == "keep" and lane in rule.get("lanes", ())
         }
         for rule in document.get("fields", ()):
-            if "readings" not in rule.get("lanes", ()) or rule["transform"] == "drop":
+            if lane not in rule.get("lanes", ()) or rule["transform"] == "drop":
                 continue
             tokens = parse_pointer(rule["path"])
             if rule["transform"] not in ("keep", "round") or len(tokens) != 1 or "*" in rule["path"]:
                 raise UserError(f"the reference knows no rule like {rule['path']} {rule['transform']}")
             self._rules.append((tokens[0], rule["transform"], int(rule.get("decimals", 0))))
+            self._features.add(rule.get("feature", tokens[0]))
 
     def apply(self, reading: Mapping[str, Any]) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -188,6 +209,14 @@ class ReadingsPolicy:
             elif isinstance(reading[name], Number):
                 result[name] = rounded(reading[name], decimals)
         return result
+
+    def why(self, shares: Shares) -> Shares:
+        """Features whose field stays on the site are one share, `other`."""
+        if "why" not in self.envelope:
+            return ()
+        shown = tuple(share for share in shares if share[0] in self._features)
+        hidden = [share for name, share in shares if name not in self._features]
+        return (*shown, ("other", sum(hidden))) if hidden else shown
 
 
 def rounded(number: Number, decimals: int) -> Number:
@@ -201,9 +230,11 @@ class Reference:
 
     def __init__(self, bundle: Bundle, policy_text: str) -> None:
         self._scoring = Scoring(bundle)
-        self._policy = ReadingsPolicy(policy_text)
+        self._readings, self._events = LanePolicy(policy_text, "readings"), LanePolicy(policy_text, "anomalies")
         self._seen: set[tuple[str, str, bytes]] = set()
-        self.expected = Expected(envelope=self._policy.envelope, model=bundle.digest)
+        self.expected = Expected(
+            envelope=self._readings.envelope, event_envelope=self._events.envelope, model=bundle.digest
+        )
 
     def take(self, device: str, message: Message) -> None:
         """A message that was taken before changes nothing."""
@@ -223,18 +254,22 @@ class Reference:
                 rows.append(self._scoring.place(identity, reading))
             else:
                 self.expected.rejected[identity] = element
-        for row, score in zip(rows, self._scoring.scores(rows), strict=True):
+        for row, (score, shares) in zip(rows, self._scoring.scores(rows), strict=True):
             if score is not None and not math.isfinite(score):
                 row.no_score, score = "not_finite", None
+            anomaly = self._scoring.is_anomaly(score)
             self.expected.rows[row.identity] = ExpectedRow(
                 series=row.series,
                 index=row.index,
-                reading=self._policy.apply(row.reading),
+                reading=self._readings.apply(row.reading),
                 score=score,
                 no_score=row.no_score,
-                anomaly=self._scoring.is_anomaly(score),
+                anomaly=anomaly,
                 t=row.t,
                 threshold=None if score is None else self._scoring.threshold,
+                why=self._readings.why(shares) if anomaly else (),
+                event_reading=self._events.apply(row.reading),
+                event_why=self._events.why(shares) if anomaly else (),
             )
 
 

@@ -133,5 +133,4 @@ async def send(plan: Plan, accesses: dict[str, Access], console: Console, logs: 
                             plan.messages[name], pause_secs=plan.pause_secs, progress=lambda _: progress.advance(task)
                         )
                     )
-    records = [device.record for device in devices.values()]
-    return plan.total, sum(record.attempts - len(record.attempted) for record in records)
+    return plan.total, sum(device.ledger.failures for device in devices.values())

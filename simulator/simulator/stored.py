@@ -44,12 +44,22 @@ class Batch:
     flaw: str = ""
 
 
+@dataclass(frozen=True)
+class LaneRows:
+    """The rows of one lane and spool by batch number and place in the batch, each with its hour folder."""
+
+    lane: Lane
+    spool: str
+    rows: list[tuple[str, dict[str, Any]]]
+
+
 @dataclass
 class Storage:
     """Rows per lane as stored, in the order of the blobs' names, and the batches that they came in."""
 
-    rows: dict[Lane, list[dict[str, Any]]] = field(default_factory=dict)
     batches: list[Batch] = field(default_factory=list)
+    rows: list[list[dict[str, Any]]] = field(default_factory=list)
+    """Per batch."""
 
     @property
     def blobs(self) -> int:
@@ -64,11 +74,32 @@ class Storage:
             meta = None if metadata is None else parse_metadata(metadata)
         except ValueError as error:
             flaw = str(error)
-        self.rows.setdefault(name.lane, []).extend(rows)
         self.batches.append(Batch(path, name, meta, len(rows), sha256_hex(body), flaw))
+        self.rows.append(rows)
 
     def lane(self, lane: Lane) -> list[dict[str, Any]]:
-        return self.rows.get(lane, [])
+        return [
+            row for batch, rows in zip(self.batches, self.rows, strict=True) if batch.name.lane == lane for row in rows
+        ]
+
+    def sequences(self, lane: Lane) -> list[LaneRows]:
+        """One per spool: a spool that was replaced numbers its batches anew."""
+        found: dict[str, list[tuple[Batch, list[dict[str, Any]]]]] = {}
+        for batch, rows in zip(self.batches, self.rows, strict=True):
+            if batch.name.lane == lane:
+                found.setdefault(batch.name.spool, []).append((batch, rows))
+        return [
+            LaneRows(
+                lane,
+                spool,
+                [
+                    (batch.name.folder, row)
+                    for batch, rows in sorted(members, key=lambda member: member[0].name.batch_no)
+                    for row in rows
+                ],
+            )
+            for spool, members in sorted(found.items())
+        ]
 
 
 def read_lines(body: bytes) -> Iterator[dict[str, Any]]:
@@ -99,6 +130,12 @@ def list_rows(connection_string: str, container: str) -> list[Listed]:
             Listed(str(blob.name), parse_metadata(blob.metadata or {}).rows)
             for blob in client.list_blobs(include=["metadata"])
         ]
+
+
+def list_etags(connection_string: str, container: str) -> dict[str, str]:
+    """Each blob's name and ETag, which changes with every write to it; {} while the container does not exist."""
+    with _client(connection_string, container) as client:
+        return {str(blob.name): str(blob.etag) for blob in client.list_blobs()} if client.exists() else {}
 
 
 def read_blobs(connection_string: str, container: str, names: Sequence[str], into: Storage) -> None:

@@ -29,7 +29,7 @@ async def test_a_device_reaches_a_site_whose_hub_was_killed(local_site: StartSit
         assert site.supervisor.send_signal(EDGE_HUB, signal.SIGKILL)
         await until(lambda: site.supervisor.pid(EDGE_HUB) not in (None, before))
         await device.send(Message("2", b"{}", ("{}",)))
-        assert device.record.acknowledged == {"1", "2"}
+        assert [message.message_id for message in device.ledger.promised()] == ["1", "2"]
     await site.wait_until_connected()
     # No model: the scorer holds back what it got, and edgeHub keeps it.
     assert (await site.control.stats())["queued_total"] == 2

@@ -7,7 +7,7 @@ from contract.bundle import Feature
 from simulator.delivery import Message
 from simulator.errors import UserError
 from simulator.oracle import ExpectedRow, RowId
-from simulator.reference import ReadingsPolicy, Reference, rounded
+from simulator.reference import LanePolicy, Reference, rounded
 from simulator.stored import Number, loads
 from tests.simulator.models import spread_bundle
 
@@ -131,7 +131,7 @@ envelope:
   message: {class: operational, transform: keep, lanes: [anomalies]}
   score: {class: operational, transform: drop}
 """
-    assert ReadingsPolicy(text).envelope == {"device", "threshold", "anomaly", "no_score", "why"}
+    assert LanePolicy(text, "readings").envelope == {"device", "threshold", "anomaly", "no_score", "why"}
 
 
 def test_a_message_that_is_taken_again_changes_nothing() -> None:
@@ -163,15 +163,15 @@ def test_a_single_object_is_row_zero() -> None:
     reference = run(Message("d-1", b'{"ts":1,"machine":"m","value":1.10}', ("x",)))
     assert reference.expected.rows == {
         RowId("d", "d-1", 0): ExpectedRow(
-            "m", 0, {"value": Number("1.10")}, None, "warm_up", False, "1970-01-01T00:00:01Z"
+            "m", 0, {"value": Number("1.10")}, None, "warm_up", False, "1970-01-01T00:00:01Z", None, (), {}, ()
         )
     }
 
 
 def test_only_named_fields_pass_and_numbers_keep_their_text() -> None:
     reading = loads(b'{"value":1.10,"fine":2.345,"elsewhere":1,"operator":"x","unnamed":3}')
-    assert ReadingsPolicy(POLICY).apply(reading) == {"value": "1.10", "fine": "2.34"}
-    assert ReadingsPolicy(POLICY).apply(loads(b'{"fine":"text","value":null}')) == {"value": None}
+    assert LanePolicy(POLICY, "readings").apply(reading) == {"value": "1.10", "fine": "2.34"}
+    assert LanePolicy(POLICY, "readings").apply(loads(b'{"fine":"text","value":null}')) == {"value": None}
 
 
 @pytest.mark.parametrize(
@@ -184,4 +184,4 @@ def test_rounding_is_half_to_even_on_the_digits_as_written(text: str, decimals: 
 
 def test_a_policy_beyond_the_reference_is_refused() -> None:
     with pytest.raises(UserError, match="knows no rule like /a bucket"):
-        ReadingsPolicy("fields: [{path: /a, transform: bucket, lanes: [readings]}]")
+        LanePolicy("fields: [{path: /a, transform: bucket, lanes: [readings]}]", "readings")
