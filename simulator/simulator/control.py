@@ -54,8 +54,22 @@ class Control:
     async def create_device(self, device: str) -> str:
         """Make the identity when there is none; its primary key."""
         body = {"deviceId": device, "status": "enabled", "authentication": {"type": "sas"}}
-        answer = await self._call("PUT", f"/devices/{quote(device, safe='')}", body)
+        answer = await self._call("PUT", _identity_path(device, ""), body)
         return str(answer["authentication"]["symmetricKey"]["primaryKey"])
+
+    async def identity(self, device: str, module: str = "") -> dict[str, Any]:
+        """Its state and keys, as `authentication.symmetricKey`."""
+        return cast(dict[str, Any], await self._call("GET", _identity_path(device, module)))
+
+    async def set_enabled(self, device: str, module: str = "", *, enabled: bool) -> None:
+        """A disabled identity is refused, and loses the connection that it has."""
+        body = {"status": "enabled" if enabled else "disabled"}
+        await self._call("PUT", _identity_path(device, module), body)
+
+    async def set_keys(self, device: str, module: str = "", *, primary: str, secondary: str) -> None:
+        """Tokens made with the keys before are worth nothing from now on."""
+        body = {"authentication": {"type": "sas", "symmetricKey": {"primaryKey": primary, "secondaryKey": secondary}}}
+        await self._call("PUT", _identity_path(device, module), body)
 
     async def module_environment(self, module: str) -> dict[str, str]:
         """The IOTEDGE_* variables of the module's process."""
@@ -87,6 +101,11 @@ class Control:
 
 def _twin_path(device: str, module: str) -> str:
     path = f"/twins/{quote(device, safe='')}"
+    return f"{path}/modules/{quote(module, safe='')}" if module else path
+
+
+def _identity_path(device: str, module: str) -> str:
+    path = f"/devices/{quote(device, safe='')}"
     return f"{path}/modules/{quote(module, safe='')}" if module else path
 
 

@@ -36,6 +36,13 @@ def main(
     ] = None,
     time_scale: Annotated[float, typer.Option(help="Divides edgeHub's own waits.")] = 1.0,
     module: Annotated[list[str] | None, typer.Option(help="Module identity to make; may be repeated.")] = None,
+    server_certificate_secs: Annotated[
+        float | None,
+        typer.Option(
+            envvar="EDGEWEIR_SERVER_CERTIFICATE_SECS",
+            help="Make a server certificate at this start, valid for so long; negative: it is over already.",
+        ),
+    ] = None,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR; logs go to stderr.")] = "WARNING",
 ) -> None:
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
@@ -46,6 +53,7 @@ def main(
         address=address,
         also_named=tuple(also_named or ()),
         time_scale=time_scale,
+        server_certificate_secs=server_certificate_secs,
         kill_at=os.environ.get(KILL_AT) or None,
     )
     try:

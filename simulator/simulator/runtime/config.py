@@ -24,6 +24,8 @@ class RuntimeConfig:
     port: int = MQTT_PORT
     time_scale: float = 1.0  # divides edgeHub's own waits (acknowledge time-out, back-off, time to live, token checks)
     max_clients: int = 100  # the manifest's MaxConnectedClients of edgeHub replaces it
+    # Of the server certificate that is then made at each start; negative: it is over already. None: a year, kept.
+    server_certificate_secs: float | None = None
     kill_at: str | None = None  # STEP:PASSES of kill_points at which the whole process kills itself
 
     def __post_init__(self) -> None:

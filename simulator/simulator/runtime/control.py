@@ -144,14 +144,20 @@ class ControlServer:
         return web.json_response(self._identity_json(self._identity(request)))
 
     async def _put_identity(self, request: web.Request) -> web.Response:
-        """Makes or changes it; a key of the caller's own and `status` are taken over."""
+        """Makes or changes it; keys of the caller's own and `status` are taken over."""
         device, module = _ids(request)
         body = await _json_object(request) if request.can_read_body else {}
         if module and self._edge.registry.get(device) is None:
             raise Refused(404, "DeviceNotFound", f"device {device} does not exist")
-        key = body.get("authentication", {}).get("symmetricKey", {}).get("primaryKey")
-        enabled = {"enabled": True, "disabled": False}.get(body.get("status", ""))
-        identity = self._edge.registry.ensure(device, module, primary_key=key, enabled=enabled)
+        keys = body.get("authentication", {}).get("symmetricKey", {})
+        identity = self._edge.registry.ensure(
+            device,
+            module,
+            primary_key=keys.get("primaryKey"),
+            secondary_key=keys.get("secondaryKey"),
+            enabled={"enabled": True, "disabled": False}.get(body.get("status", "")),
+        )
+        self._edge.hub.identity_changed(identity.client_id)
         if device == self._edge.config.device_id and module:
             await self._edge.add_module(module)
         return web.json_response(self._identity_json(identity))

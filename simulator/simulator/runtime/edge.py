@@ -10,6 +10,7 @@ import socket
 import ssl
 import weakref
 from collections.abc import Mapping
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -73,7 +74,12 @@ class LocalEdge:
         self._stack.callback(sock.close)
         self.gateway_host = config.gateway_host or self.address
         self.pki = Pki(self.state_dir / "certificates")
-        self.pki.ensure_server_certificate(self.gateway_host, (self.address, "edgehub", *config.also_named))
+        secs = config.server_certificate_secs
+        self.pki.ensure_server_certificate(
+            self.gateway_host,
+            (self.address, "edgehub", *config.also_named),
+            None if secs is None else timedelta(seconds=secs),
+        )
         self.ca_file = self.pki.root_file
         self.upstream_file = self.state_dir / "upstream.jsonl"
         self.registry = Registry(store)

@@ -328,13 +328,21 @@ class LocalHub:
         while True:
             await asyncio.sleep(self.pace(TOKEN_CHECK_INTERVAL_SECS))
             for connection in list(self._open):
-                username, token = connection.username, connection.token
-                if username is None or token is None:
-                    continue
-                try:
-                    self._auth.check(username, token)
-                except BadToken as error:
-                    connection.close(f"the token is no longer good: {error}")
+                self._check_token(connection)
+
+    def identity_changed(self, client_id: str) -> None:
+        """Keys or state are others now: edgeHub judges the token of the open connection again, at once."""
+        for connection in [c for c in self._open if c.client_id == client_id]:
+            self._check_token(connection)
+
+    def _check_token(self, connection: Connection) -> None:
+        username, token = connection.username, connection.token
+        if username is None or token is None:
+            return
+        try:
+            self._auth.check(username, token)
+        except BadToken as error:
+            connection.close(f"the token is no longer good: {error}")
 
     async def _clean_up(self) -> None:
         while True:

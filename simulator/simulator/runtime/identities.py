@@ -49,15 +49,21 @@ class Registry:
         return [i for i in self._all.values() if not i.module]
 
     def ensure(
-        self, device: str, module: str = "", *, primary_key: str | None = None, enabled: bool | None = None
+        self,
+        device: str,
+        module: str = "",
+        *,
+        primary_key: str | None = None,
+        secondary_key: str | None = None,
+        enabled: bool | None = None,
     ) -> Identity:
-        """The identity, made with fresh keys if it is new; a given key or state replaces the stored one."""
+        """The identity, made with fresh keys if it is new; given keys or state replace the stored one."""
         old = self.get(device, module)
         identity = Identity(
             device,
             module,
             primary_key or (old.primary_key if old else _new_key()),
-            old.secondary_key if old else _new_key(),
+            secondary_key or (old.secondary_key if old else _new_key()),
             old.generation if old else str(secrets.randbelow(10**18)),
             (old.enabled if old else True) if enabled is None else enabled,
         )

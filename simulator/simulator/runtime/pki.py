@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -37,20 +38,32 @@ class Pki:
     def trust_bundle(self) -> str:
         return self.root_file.read_text(encoding="ascii")
 
-    def ensure_server_certificate(self, common_name: str, alternatives: tuple[str, ...]) -> None:
-        """Writes the server's key and chain unless they are there, fresh, and name all the alternatives."""
-        names = _subject_alternatives((common_name, *alternatives))
-        if self.key_file.exists() and self.chain_file.exists():
-            current = x509.load_pem_x509_certificate(self.chain_file.read_bytes())
-            held = current.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            if set(held) == set(names) and _is_fresh(current):
-                return
-        key_pem, chain_pem, _ = self.issue_server_certificate(common_name, alternatives)
+    def ensure_server_certificate(
+        self, common_name: str, alternatives: tuple[str, ...], validity: timedelta | None = None
+    ) -> None:
+        """Writes the server's key and chain unless they are there, fit each other and the device CA, are fresh, and
+        name all the alternatives. With a `validity` they are always made anew, and may be over already."""
+        if validity is None and self._has_server_certificate(_subject_alternatives((common_name, *alternatives))):
+            return
+        key_pem, chain_pem, _ = self.issue_server_certificate(common_name, alternatives, validity or _VALIDITY)
         _write_private(self.key_file, key_pem)
         self.chain_file.write_bytes(chain_pem)
 
+    def _has_server_certificate(self, names: list[x509.GeneralName]) -> bool:
+        """Whether both files can be served: a runtime killed while it wrote them leaves some that cannot."""
+        try:
+            chain = x509.load_pem_x509_certificates(self.chain_file.read_bytes())
+            key = serialization.load_pem_private_key(self.key_file.read_bytes(), password=None)
+            authority = x509.load_pem_x509_certificate(self._device_file.read_bytes())
+        except (FileNotFoundError, ValueError):
+            return False
+        current = chain[0]
+        held = current.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        is_of_both = current.public_key() == key.public_key() and chain[1:] == [authority]
+        return set(held) == set(names) and is_of_both and _is_fresh(current)
+
     def issue_server_certificate(
-        self, common_name: str, alternatives: tuple[str, ...]
+        self, common_name: str, alternatives: tuple[str, ...], validity: timedelta = _VALIDITY
     ) -> tuple[bytes, bytes, datetime]:
         """(key, certificate with its issuer behind it, end of validity), PEM."""
         authority = _load(self._device_file, self._device_key_file)
@@ -65,14 +78,13 @@ class Pki:
                 (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
                 (_usage(digital_signature=True), True),
             ),
+            validity,
         )
         return _key_pem(key), _pem(certificate) + _pem(authority[0]), certificate.not_valid_after_utc
 
     def _ensure_authorities(self) -> None:
-        if all(f.exists() for f in (self.root_file, self._device_file, self._device_key_file)):
-            certificates = (x509.load_pem_x509_certificate(f.read_bytes()) for f in (self.root_file, self._device_file))
-            if all(map(_is_fresh, certificates)):
-                return
+        if self._has_authorities():
+            return
         root = _make_ca("Edgeweir local root CA", None, path_length=1)
         device = _make_ca("Edgeweir local device CA", root, path_length=0)
         for (certificate, key), file, key_file in (
@@ -81,6 +93,16 @@ class Pki:
         ):
             _write_private(key_file, _key_pem(key))
             file.write_bytes(_pem(certificate))
+
+    def _has_authorities(self) -> bool:
+        """Whether the files are there, whole, of one making, and fresh."""
+        try:
+            root = x509.load_pem_x509_certificate(self.root_file.read_bytes())
+            device, key = _load(self._device_file, self._device_key_file)
+            device.verify_directly_issued_by(root)
+        except (FileNotFoundError, ValueError, InvalidSignature):
+            return False
+        return device.public_key() == key.public_key() and _is_fresh(root) and _is_fresh(device)
 
 
 def _make_ca(common_name: str, issuer: CaPair | None, *, path_length: int) -> CaPair:
@@ -97,6 +119,7 @@ def _build(
     key: ec.EllipticCurvePrivateKey,
     issuer: CaPair | None,
     extensions: tuple[tuple[x509.ExtensionType, bool], ...],
+    validity: timedelta = _VALIDITY,
 ) -> x509.Certificate:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
     issuer_name, issuer_key = (issuer[0].subject, issuer[1]) if issuer else (subject, key)
@@ -109,7 +132,7 @@ def _build(
         .serial_number(x509.random_serial_number())
         # An hour back: a client's clock may run behind ours.
         .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + _VALIDITY)
+        .not_valid_after(now + validity)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )

@@ -3,13 +3,16 @@
 import base64
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from simulator.runtime import LocalEdge, RuntimeConfig
-from simulator.runtime.codec import Connack, Connect, Pingreq, Publish, Will, encode
+from simulator.runtime.codec import Connack, Connect, Pingreq, Pingresp, Publish, Will, encode
 from tests.simulator.runtime.conftest import ROUTES
 from tests.simulator.runtime.raw_client import RawClient
 from tests.waiting import until
+
+_BOTH_KEYS = ("primaryKey", "secondaryKey")
 
 
 async def test_a_module_and_a_device_with_their_own_keys_are_accepted(edge: LocalEdge) -> None:
@@ -174,3 +177,35 @@ async def test_keys_are_what_a_connection_string_carries(edge: LocalEdge) -> Non
     assert identity is not None
     assert base64.b64decode(parts["SharedAccessKey"]) == identity.keys[0]
     assert parts["GatewayHostName"] == edge.gateway_host
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "disabled"},
+        {"authentication": {"symmetricKey": {key: base64.b64encode(b"another").decode() for key in _BOTH_KEYS}}},
+    ],
+)
+async def test_an_open_connection_ends_when_the_hub_does_not_know_its_token_any_more(
+    edge: LocalEdge, change: dict[str, object]
+) -> None:
+    client = RawClient(edge, "local-edge", "m")
+    assert (await client.connect()).code == 0
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(edge.control_socket))) as session,
+        session.put("http://edge/devices/local-edge/modules/m", json=change) as answer,
+    ):
+        assert answer.status == 200
+    await client.expect_close()
+
+
+async def test_an_open_connection_outlives_one_new_key_as_long_as_the_other_made_its_token(edge: LocalEdge) -> None:
+    client = RawClient(edge, "local-edge", "m")
+    own = edge.registry.get("local-edge", "m")
+    assert own is not None
+    assert (await client.connect(password=client.token(key=own.keys[1]).encode())).code == 0
+    edge.registry.ensure("local-edge", "m", primary_key=base64.b64encode(b"another").decode())
+    edge.hub.identity_changed("local-edge/m")
+    client.send(Pingreq())
+    assert await client.expect(Pingresp) == Pingresp()
+    client.close()
