@@ -9,16 +9,17 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
 
-from simulator.chain import broken_batches
+from policy import compile_policy
 from simulator.delivery import Message, into_messages
 from simulator.devices import Device
 from simulator.errors import UserError
 from simulator.folders import read_bundle
+from simulator.judgement import judge_run
+from simulator.ledger import Ledger
 from simulator.local_site import EDGE_HUB, LocalSite, SiteConfig, run_site
 from simulator.machines import FaultPlan, Pump, machine_names
-from simulator.oracle import Verdict, judge
+from simulator.oracle import Verdict
 from simulator.process import Child
-from simulator.reference import Reference
 from simulator.scenario import training_lines
 from simulator.stored import Storage, read_container, read_folder
 
@@ -87,7 +88,7 @@ class Feeder:
     """Pumps that send, message after message, until they are told to stop; then everything sent is known."""
 
     def __init__(self, site: LocalSite, *, pause_secs: float = 0.05) -> None:
-        self.sent: list[tuple[str, Message]] = []
+        self.ledger = Ledger()
         self._site = site
         self._pause_secs = pause_secs
         self._stop = asyncio.Event()
@@ -104,12 +105,11 @@ class Feeder:
                 group.create_task(self._feed(f"{name}-{number}", iter([message])))
 
     async def _feed(self, name: str, messages: Iterator[Message]) -> None:
-        async with Device(await self._site.add_device(name)) as device:
+        async with Device(await self._site.add_device(name), ledger=self.ledger) as device:
             await device.connect()
             for message in messages:
                 if self._stop.is_set():
                     break
-                self.sent.append((name, message))
                 await device.send(message)
                 await asyncio.sleep(self._pause_secs)
 
@@ -154,14 +154,6 @@ async def read_back(site: LocalSite) -> Storage:
     return storage
 
 
-def verdict_of(bundle: Path, sent: list[tuple[str, Message]], storage: Storage) -> Verdict:
-    reference = Reference(read_bundle(bundle), POLICY.read_text())
-    for device, message in sent:
-        reference.take(device, message)
-    return judge(
-        reference.expected,
-        readings=storage.lane("readings"),
-        rejected=storage.lane("rejected"),
-        anomalies=storage.lane("anomalies"),
-        broken=broken_batches(storage.batches),
-    )
+def verdict_of(bundle: Path, ledger: Ledger, storage: Storage) -> Verdict:
+    text = POLICY.read_text()
+    return judge_run(ledger, storage, read_bundle(bundle), text, policy_hash=compile_policy(text).hash)

@@ -47,6 +47,6 @@ async def test_each_module_killed_between_any_two_steps_stores_everything_once(t
         storage = await read_back(site)
         died = [steps_of_log(site, module) for module in site.modules]
     assert died == wanted
-    verdict = verdict_of(bundle, feeder.sent, storage)
+    verdict = verdict_of(bundle, feeder.ledger, storage)
     assert verdict.sent > 500
     assert verdict.intact, "\n".join(verdict.problems)

@@ -51,7 +51,7 @@ async def test_edgehub_killed_in_mid_flight_loses_nothing_it_had_acknowledged(tm
             feeder.stop()
         await settle(site)
         storage = await read_back(site)
-    verdict = verdict_of(bundle, feeder.sent, storage)
+    verdict = verdict_of(bundle, feeder.ledger, storage)
     assert verdict.sent > 100
     assert verdict.intact, "\n".join(verdict.problems)
 
