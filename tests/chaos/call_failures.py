@@ -23,7 +23,8 @@ FAILURES: Final[dict[str, tuple[str, ...]]] = {
     "rename": ("error=EIO", "error=ENOSPC"),
     "unlink": ("error=EIO", "error=EROFS"),
     "mkdir": ("error=ENOSPC",),
-    "fcntl": ("error=EIO", "error=EAGAIN", "error=ENOLCK", "error=EINTR"),
+    # Of a lock that somebody else holds there are cells of its own; here the locks themselves fail, releasing included.
+    "fcntl": ("error=EIO",),
     "newfstatat": ("error=EIO", "error=ENOMEM"),
     "fstat": ("error=EIO", "error=ENOMEM"),
     "lseek": ("error=EIO",),

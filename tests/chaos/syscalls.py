@@ -72,7 +72,8 @@ async def flows(site: LocalSite, module: str) -> None:
                     before = received if before is None else before
                 await asyncio.sleep(0.05)
     except TimeoutError:
-        raise Wedged(f"{module} takes nothing in any more; {site.last_line(module)}") from None
+        what = "does not answer" if before is None else "takes nothing in"
+        raise Wedged(f"{module} {what} any more; {site.last_line(module)}") from None
 
 
 async def cycle_secs(site: LocalSite, module: str) -> float:
@@ -194,7 +195,7 @@ async def run(modules: Sequence[str], seed: int, secs: float, only: str | None, 
                 await feeding
             await settle(site)
             storage = await read_back(site)
-        verdict = verdict_of(bundle, feeder.sent, storage)
+        verdict = verdict_of(bundle, feeder.ledger, storage)
     for line in (*map(str, tallies), *verdict.problems):
         say(line)
     say(

@@ -96,6 +96,7 @@ def test_a_disk_that_refuses_the_modules_tables_at_first_lets_it_open_later(tmp_
     db = bench.engine.store.db
     db.execute("DROP TABLE echo_count")
     db.execute("PRAGMA query_only = 1")
+    assert isinstance(bench.module, Echo)
     context = bench.module.context
     engine = Engine(
         Echo(),

@@ -9,6 +9,7 @@ Invariants
 """
 
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Generic, Literal, TypeVar
@@ -21,7 +22,7 @@ from contract.timestamps import format_timestamp
 from edge_module import settings as settings_reader
 from edge_module.clock import Clock
 from edge_module.errors import Hold, MethodError, Poison, Refused
-from edge_module.faults import disk_reason, is_locked, is_out_of_memory
+from edge_module.faults import disk_reason, is_lock_protocol, is_locked, is_out_of_memory
 from edge_module.health import Health
 from edge_module.kill_points import Reach
 from edge_module.log import PRIVATE
@@ -334,7 +335,7 @@ class Engine(Generic[S]):
             return
         secs = self._clock.monotonic() - self._locked_since
         if secs > max(self._clock.scaled(_LOCKED_SECS), _LOCKED_AT_LEAST_SECS):
-            raise StoreLocked(f"the store has been locked for {secs:.0f} s; the module starts anew")
+            raise StoreLocked("the store's lock cannot be had any more; the module starts anew")
 
     def _tick(self) -> None:
         evicted = self.store.maintain()
@@ -472,7 +473,8 @@ class Engine(Generic[S]):
 
     def _note_disk(self, error: BaseException) -> str | None:
         if self._locked_since is None and is_locked(error):
-            self._locked_since = self._clock.monotonic()
+            # The protocol error comes after a wait of SQLite's own; there is nothing more to wait for.
+            self._locked_since = -math.inf if is_lock_protocol(error) else self._clock.monotonic()
         reason = disk_reason(error)
         if reason is not None:
             if self._disk_reason not in (None, reason):

@@ -5,8 +5,11 @@ A code stays until the same noticer clears it. `ok` means that no code is set.
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+_AGAIN_SECS = 0.1
 
 
 class Health:
@@ -47,14 +50,24 @@ class HealthServer:
     ) -> None:
         self._server = _make_server(host, port, exposition, vitals)
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
+        self._is_closing = False
+        self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def close(self) -> None:
+        self._is_closing = True
         self._server.shutdown()
         self._server.server_close()
+
+    def _serve(self) -> None:
+        # A machine short of memory lets even waiting fail. Whoever asks how the module is must still hear it later.
+        while not self._is_closing:
+            try:
+                self._server.serve_forever(0.1)
+            except OSError:
+                time.sleep(_AGAIN_SECS)
 
 
 def _make_server(
