@@ -90,7 +90,7 @@ _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def portions_of(lane: Lane, body: bytes, *, now_micros: int) -> list[Portion]:
-    """The message, apart by hour folder. Raises Unreadable when it is no message of this lane."""
+    """The message, apart by hour folder, earlier ones first. Raises Unreadable when it is no message of this lane."""
     try:
         if not body.isascii():
             body.decode()  # the decoder does not look into the texts that it passes over
@@ -142,7 +142,7 @@ def _apart(lane: Lane, body: bytes, now_micros: int) -> list[Portion]:
     encode = msgspec.json.encode
     return [
         Portion(_group(lane, folder, message), len(rows), encode(msgspec.structs.replace(message, rows=rows)))
-        for folder, rows in folders.items()
+        for folder, rows in sorted(folders.items())
     ]
 
 

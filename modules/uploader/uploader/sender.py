@@ -77,6 +77,7 @@ class Sender:
         self._cut_bell: Bell | None = None
         self._settings_bell: Bell | None = None
         self._impatient: set[str] = set()
+        self._uncuttable: set[int] = set()
 
     # From the worker thread
 
@@ -164,15 +165,18 @@ class Sender:
 
     async def _try_to_cut(self, batch: OpenBatch, limits: Limits, failed: list[str]) -> bool:
         try:
-            return await self._cut(batch, limits)
+            done = await self._cut(batch, limits)
+            self._uncuttable.discard(batch.open_id)
+            return done
         except Exception as error:
-            # Its records stay and are tried again; the other groups go on.
+            # Its records stay and are tried again; the other groups go on, also those that would have to wait for it.
+            self._uncuttable.add(batch.open_id)
             self._context.log.exception("cutting failed", extra={"fields": {"lane": batch.group.lane}})
             failed.append(f"{batch.group.lane}: {type(error).__name__}")
             return False
 
     async def _cut(self, batch: OpenBatch, limits: Limits) -> bool:
-        cut = await self._in_spool(lambda tx: self._spool.read_cut(batch, limits))
+        cut = await self._in_spool(lambda tx: self._spool.read_cut(batch, limits, passing=self._uncuttable))
         if cut is None:
             return False
         self._context.reach("uploader_before_cut")

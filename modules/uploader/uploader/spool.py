@@ -8,6 +8,9 @@ Promises
 - `batch_no` counts from 1 without a gap within (spool id, lane, destination); each delivery knows the SHA-256 of the
   one before it.
 - A batch holds rows of one group only: lane, hour folder, site, policy and model digest.
+- Within a lane, when one row came before another and lies in the same hour folder or an earlier one (unknown is the
+  last), then it has the lower batch number or the earlier place in the batch. So who reads by batch number finds a
+  series that goes on from hour to hour in its order; rows that come late for an hour may stand before younger ones.
 
 Tables (all within the caller's transaction; this class never commits)
   uploader_open        one line per group that has records: its size, and since when the oldest waits
@@ -70,6 +73,7 @@ MAX_OPEN_BATCHES: Final = 48
 # Lower goes first.
 _URGENCY: Final[dict[Lane, int]] = {"anomalies": 0, "insights": 1, "readings": 1, "rejected": 1}
 _SPOOL_ID_BYTES = 8
+_BEYOND_ALL: Final = 2**63 - 1
 
 
 class Limits(NamedTuple):
@@ -158,7 +162,10 @@ class Spool:
     # Cutting
 
     def due(self, lanes: Iterable[Lane], limits: Limits, *, now: int, everything: bool = False) -> list[OpenBatch]:
-        """The groups of these lanes that a batch is to be cut from now, oldest first."""
+        """The groups of these lanes that a batch is to be cut from now: by hour, then oldest first.
+
+        With a group come those that must be cut before it (`read_cut`).
+        """
         found = self._db.execute(
             "SELECT open_id, lane, folder, site, policy, model, rows, bytes, opened, flush FROM uploader_open"
             " ORDER BY opened, open_id"
@@ -166,18 +173,26 @@ class Spool:
         lanes = set(lanes)
         found = [line for line in found if line[1] in lanes]
         surplus = len(found) - MAX_OPEN_BATCHES
-        return [
-            OpenBatch(line[0], Group(*line[1:6]))
-            for place, line in enumerate(found)
-            if everything or place < surplus or line[9] or _is_due(line[6], line[7], now - line[8], limits)
-        ]
+        groups = [OpenBatch(line[0], Group(*line[1:6])) for line in found]
+        latest: dict[str, str] = {}
+        for place, (batch, line) in enumerate(zip(groups, found, strict=True)):
+            if everything or place < surplus or line[9] or _is_due(line[6], line[7], now - line[8], limits):
+                lane, folder = batch.group.lane, batch.group.folder
+                latest[lane] = max(folder, latest.get(lane, folder))
+        is_due = (batch for batch in groups if batch.group.folder <= latest.get(batch.group.lane, ""))
+        return sorted(is_due, key=lambda batch: batch.group.folder)
 
-    def read_cut(self, batch: OpenBatch, limits: Limits) -> Cut | None:
-        """The next batch of a group: as many of its records as fit, at least one. None when it has none."""
+    def read_cut(self, batch: OpenBatch, limits: Limits, *, passing: Iterable[int] = ()) -> Cut | None:
+        """The next batch of a group: as many of its records as fit, at least one.
+
+        None when it has none, or when an older record of the same hour or an earlier one has to be cut first. Groups
+        whose ids are in `passing` are not waited for.
+        """
+        bound = self._oldest_beside(batch, set(passing))
         sizes = self._db.execute(
             "SELECT record_id, rows, bytes, received FROM uploader_records"
-            " WHERE open_id = ? ORDER BY record_id LIMIT ?",
-            (batch.open_id, limits.max_rows),
+            " WHERE open_id = ? AND record_id < ? ORDER BY record_id LIMIT ?",
+            (batch.open_id, bound, limits.max_rows),
         ).fetchall()
         if not sizes:
             return None
@@ -191,6 +206,15 @@ class Spool:
             (batch.open_id, last),
         )
         return Cut(batch.open_id, batch.group, last, rows, size, sizes[0][3], [body for (body,) in bodies])
+
+    def _oldest_beside(self, batch: OpenBatch, passing: set[int]) -> int:
+        """The oldest record of the lane's other groups of the same hour or an earlier one; beyond all without any."""
+        beside = self._db.execute(
+            "SELECT open_id, (SELECT MIN(record_id) FROM uploader_records WHERE open_id = uploader_open.open_id)"
+            " FROM uploader_open WHERE lane = ? AND folder <= ? AND open_id <> ?",
+            (batch.group.lane, batch.group.folder, batch.open_id),
+        )
+        return min((record_id for open_id, record_id in beside if open_id not in passing), default=_BEYOND_ALL)
 
     def commit_cut(self, cut: Cut, body: bytes, *, format: str, destinations: Iterable[str]) -> None:
         """Replace the records by the batch, numbered and named for each destination (at least one)."""
