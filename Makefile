@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test check format docs lock clean
+.PHONY: help demo test chaos chaos-long check format docs lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,12 @@ demo: $(VENV)/.ready ## the whole pipeline on this machine: devices, modules, st
 
 test: $(VENV)/.ready ## every test, on two processes; ARGS="-n 0 tests/scorer" for a part of them
 	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+chaos: $(VENV)/.ready ## ten minutes of breaking everything, judged row by row; ARGS="--only uploader --seed 7"
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-long: $(VENV)/.ready ## the same for two hours; ARGS="--minutes 600" for longer
+	@$(BIN)/python -m tests.chaos --minutes 120 $(ARGS)
 
 check: $(VENV)/.ready ## format, lint, types, and each distribution imported alone
 	@$(BIN)/ruff format --check .
@@ -35,6 +41,7 @@ format: $(VENV)/.ready ## let ruff lay out the code
 
 docs: $(VENV)/.ready ## write the generated pages again
 	@$(BIN)/python requirements/reasons_page.py
+	@$(BIN)/python -m tests.chaos.page $(ARGS)
 
 lock: ## write the hash-pinned requirements again, with the newest versions allowed
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock && build/lock/bin/pip -q install uv

@@ -67,4 +67,5 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.part}/{self.fault}"
+        """Without spaces: it is typed on command lines."""
+        return f"{self.part}/{self.fault}".replace(" ", "_")

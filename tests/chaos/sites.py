@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from simulator.local_site import LocalSite, SiteConfig, run_site
+from tests.chaos.builds import Builds, with_builds
 from tests.chaos.forgetful_edge import edge_environment
 from tests.e2e.pipeline import POLICY, ROOT
 
@@ -37,20 +38,21 @@ async def run_chaos_site(
 
 
 @contextlib.asynccontextmanager
-async def _plain(folder: Path, bundle: Path) -> AsyncIterator[LocalSite]:
-    async with run_chaos_site(folder / "edge", bundle) as site:
+async def _plain(folder: Path, bundle: Path, builds: Builds) -> AsyncIterator[LocalSite]:
+    async with run_chaos_site(folder / "edge", bundle, environment=with_builds({}, builds)) as site:
         yield site
 
 
 @contextlib.asynccontextmanager
-async def _forgetful(folder: Path, bundle: Path) -> AsyncIterator[LocalSite]:
-    """Every process has its SQLite file on a disk that forgets at SIGKILL what was not synced."""
+async def _forgetful(folder: Path, bundle: Path, builds: Builds) -> AsyncIterator[LocalSite]:
+    """Every disk forgets what was not synced; a cut draws its own seeds."""
     state = folder / "edge"
-    async with run_chaos_site(state, bundle, environment=edge_environment(state, seed=1)) as site:
+    environment = with_builds(edge_environment(state, seed=1), builds)
+    async with run_chaos_site(state, bundle, environment=environment) as site:
         yield site
 
 
-OpenSite = Callable[[Path, Path], contextlib.AbstractAsyncContextManager[LocalSite]]
+OpenSite = Callable[[Path, Path, Builds], contextlib.AbstractAsyncContextManager[LocalSite]]
 
 SITES: Final[dict[str, OpenSite]] = {"plain": _plain, "forgetful": _forgetful}
-"""By the kind that a cell asks for: called with a folder and the model bundle."""
+"""By the kind that a cell asks for: called with a folder, the model bundle, and the parts that run a build."""

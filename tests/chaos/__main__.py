@@ -1,0 +1,179 @@
+"""The chaos run: `make chaos`, or `python -m tests.chaos --help`.
+
+Two lanes, each a process with a site of its own, take cells in a drawn order until the time is over; the planted bugs
+come first. The seed of the run is drawn and printed; it decides the order and the seed of every cell.
+"""
+
+import asyncio
+import os
+import platform
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from tests.chaos.jobs import CellJob, Job, Rounds, SabotageJob, matching
+from tests.chaos.matrix import CELLS
+from tests.chaos.results import (
+    ENCODER,
+    CellResult,
+    RunResult,
+    SabotageResult,
+    cell_line,
+    details,
+    last_line,
+    sabotage_line,
+)
+from tests.chaos.sabotage import SABOTAGES
+from tests.e2e.pipeline import ROOT, train
+
+_FOLDER = ROOT / "build" / "chaos"
+_LANES = 2
+_SABOTAGE_SECS = 90.0
+# A job that has begun is finished: the last ones of a run start this long before its end.
+_LAST_START_SECS = 25.0
+_LINE_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+class Run:
+    """Hands out jobs, gathers results and shows them."""
+
+    def __init__(self, seed: int, cells: Rounds, sabotage: Sequence[str], *, secs: float, show: Callable[[str], None]):
+        self.result = RunResult(seed=seed, of=len(CELLS), python=platform.python_version(), commit=_commit())
+        self._rng = random.Random(f"sabotage/{seed}")
+        self._cells = cells
+        self._sabotage = list(sabotage)
+        self._ends = time.monotonic() + secs - _LAST_START_SECS
+        self._show = show
+
+    def next_job(self, lane: int, site: str | None) -> Job | None:
+        """Planted bugs go to the last lane, before its cells; no cell is begun when the time is over."""
+        if self._sabotage and lane == _LANES - 1:
+            return SabotageJob(self._sabotage.pop(0), self._rng.randrange(1, 2**31), _SABOTAGE_SECS)
+        return self._cells.take(site) if time.monotonic() < self._ends else None
+
+    def done(self, result: CellResult | SabotageResult) -> None:
+        if isinstance(result, SabotageResult):
+            self.result.sabotage.append(result)
+            self._show(sabotage_line(result))
+            return
+        self.result.cells.append(result)
+        self._show(cell_line(result))
+        if not result.passed:
+            for line in details(result):
+                self._show(line)
+
+
+async def run_lane(lane: int, run: Run, folder: Path, bundle: Path) -> None:
+    """One process, fed with jobs until there are none. A lane that dies fails its job."""
+    command = [sys.executable, "-m", "tests.chaos.lane", "--folder", str(folder), "--bundle", str(bundle)]
+    site: str | None = None
+    job = run.next_job(lane, site)
+    while job is not None:
+        with (folder.parent / f"{folder.name}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=ROOT,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                limit=_LINE_LIMIT_BYTES,
+            )
+            assert process.stdin is not None
+            assert process.stdout is not None
+            async with AsyncExitStack() as stack:
+                stack.push_async_callback(_end, process)
+                while job is not None:
+                    process.stdin.write(ENCODER.encode(job) + b"\n")
+                    await process.stdin.drain()
+                    line = await process.stdout.readline()
+                    if not line:
+                        run.done(_died(job, log.name))
+                        job = run.next_job(lane, None)
+                        break
+                    run.done(msgspec.json.decode(line, type=CellResult if isinstance(job, CellJob) else SabotageResult))
+                    site = job.site if isinstance(job, CellJob) else None
+                    job = run.next_job(lane, site)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """A closed standard input ends a lane; it takes its processes with it."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), 60.0)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def _died(job: Job, log: str) -> CellResult | SabotageResult:
+    error = f"the lane ended; see {log}"
+    if isinstance(job, SabotageJob):
+        return SabotageResult(name=job.name, seed=job.seed, caught=False, error=error)
+    cell = CELLS[job.name]
+    return CellResult(part=cell.part, fault=cell.fault, seed=job.seed, error=error)
+
+
+async def run_all(run: Run, folder: Path) -> None:
+    began = time.monotonic()
+    bundle = await train(folder)
+    async with asyncio.TaskGroup() as group:
+        for lane in range(_LANES):
+            group.create_task(run_lane(lane, run, folder / f"lane-{lane + 1}", bundle))
+    run.result.secs = time.monotonic() - began
+    run.result.reached = len({cell.name for cell in run.result.cells})
+
+
+def _commit() -> str:
+    """Of the clone, "" where there is none."""
+    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return found.stdout.strip()
+
+
+def main(
+    minutes: Annotated[float, typer.Option(help="how long to go on, set-up included")] = 10.0,
+    seed: Annotated[int | None, typer.Option(help="of the run; with --only: of its cells")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="cells whose name contains this, once each")] = None,
+    sabotage: Annotated[bool, typer.Option(help="let planted bugs be caught first")] = True,
+) -> None:
+    """Break the pipeline in every way there is, and count what was lost, doubled or changed."""
+    if missing := [tool for tool in ("strace",) if shutil.which(tool) is None]:
+        typer.echo(f"chaos: {missing[0]} is not installed; as root: apt-get install {missing[0]}", err=True)
+        raise typer.Exit(2)
+    seed = random.SystemRandom().randrange(1, 2**31) if seed is None else seed
+    names = matching(CELLS, only or ())
+    if not names:
+        typer.echo(f"chaos: no cell is called like {', '.join(only or ())}; there are: {', '.join(CELLS)}", err=True)
+        raise typer.Exit(2)
+    folder = _FOLDER / f"{seed}-{os.getpid()}"
+    cells = Rounds(
+        [(name, CELLS[name].site) for name in names],
+        random.Random(f"cells/{seed}"),
+        rounds=1 if only else None,
+        seed=seed if only else None,
+    )
+    planted = [one.name for one in SABOTAGES] if sabotage and not only else []
+    run = Run(seed, cells, planted, secs=minutes * 60, show=typer.echo)
+    typer.echo(f"seed {seed}: {len(names)} cells, {len(planted)} planted bugs; the same order and seeds again with")
+    typer.echo(f'  make chaos ARGS="--seed {seed}{"".join(f" --only {one}" for one in only or ())}"')
+    folder.mkdir(parents=True)
+    asyncio.run(run_all(run, folder))
+    shutil.rmtree(folder) if run.result.passed else typer.echo(f"what the processes said is kept in {folder}")
+    results = _FOLDER / f"{seed}.json"
+    results.write_bytes(msgspec.json.format(ENCODER.encode(run.result)))
+    typer.echo(f"{run.result.reached} of {run.result.of} cells in {run.result.secs:.0f} s; results in {results}")
+    typer.echo(last_line(run.result))
+    raise typer.Exit(0 if run.result.passed else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

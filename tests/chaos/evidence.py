@@ -1,0 +1,87 @@
+"""What the judge of a cell is shown: what was read back of its devices, and every request that wrote to storage."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from policy import compile_policy
+from simulator.fault_proxy import Exchange, Request
+from simulator.folders import read_bundle
+from simulator.judgement import judge_run
+from simulator.ledger import Ledger
+from simulator.links import STORAGE
+from simulator.local_site import LocalSite
+from simulator.oracle import Verdict
+from tests.chaos.reading import Reader
+from tests.e2e.pipeline import POLICY
+
+
+@dataclass(frozen=True)
+class Write:
+    """A request with the status that storage gave it, whether or not the uploader saw that."""
+
+    request: Request
+    status: int | None
+
+    @property
+    def method(self) -> str:
+        return self.request.method
+
+    @property
+    def path(self) -> str:
+        return self.request.path
+
+    @property
+    def query_items(self) -> list[tuple[str, str]]:
+        return self.request.query_items
+
+    def header(self, name: str) -> str | None:
+        return self.request.header(name)
+
+
+class Evidence:
+    """Of one site, over all its cells. Make it before anything is sent."""
+
+    def __init__(self, site: LocalSite, bundle: Path) -> None:
+        self._bundle = read_bundle(bundle)
+        self._policy = POLICY.read_text(encoding="utf-8")
+        self._policy_hash = compile_policy(self._policy).hash
+        self._reader = Reader(site)
+        self._writes: list[Write] = []
+        site.links[STORAGE].http.observe = self._take
+
+    def begin(self, prefix: str) -> None:
+        """The cell's devices are those whose names begin so."""
+        self._reader.begin(prefix)
+
+    async def look(self) -> None:
+        await self._reader.look()
+
+    def has_fresh_rows(self, ledger: Ledger, since: float) -> bool:
+        """Whether each device has a message in storage that was promised, and first tried after `since`."""
+        stored = {(str(row.get("device")), str(row.get("message"))) for row in self._reader.storage.lane("readings")}
+        sent = ledger.sent()
+        fresh = {
+            one.device
+            for one in sent
+            if one.is_promised and one.began_at > since and (one.device, one.message.message_id) in stored
+        }
+        return fresh == {one.device for one in sent}
+
+    def judge(self, ledger: Ledger, faults_ended_at: float | None) -> Verdict:
+        """Of the cell's devices; the chain of batches and the writes are those of the site's whole life."""
+        verdict = judge_run(
+            ledger,
+            self._reader.storage,
+            self._bundle,
+            self._policy,
+            policy_hash=self._policy_hash,
+            faults_ended_at=faults_ended_at,
+            requests=self._writes,
+            chain=False,
+        )
+        verdict.values_differ += verdict.note_all(self._reader.problems())
+        return verdict
+
+    def _take(self, exchange: Exchange) -> None:
+        if exchange.request.method not in ("GET", "HEAD"):
+            self._writes.append(Write(exchange.request, exchange.status))

@@ -1,0 +1,129 @@
+"""The chaos run as its user sees it, on one cell; its order of jobs; its page."""
+
+import asyncio
+import os
+import random
+import sys
+
+import msgspec
+import pytest
+
+from tests.chaos.jobs import CellJob, Rounds, matching
+from tests.chaos.page import FIGURES, PAGE, Figures, gather, page_of
+from tests.chaos.results import CellResult, RunResult, SabotageResult, details, last_line
+from tests.e2e.pipeline import ROOT
+
+
+async def run(*arguments: str) -> tuple[int, list[str]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.chaos",
+        *arguments,
+        cwd=ROOT,
+        env=dict(os.environ),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode or 0, output.decode().splitlines()
+
+
+@pytest.mark.slow
+async def test_one_cell_runs_from_the_command_line_and_the_last_line_sums_it_up() -> None:
+    code, lines = await run("--only", "uploader-storage/response_lost_reset", "--seed", "5")
+    assert code == 0, "\n".join(lines)
+    figures = dict(pair.split("=") for pair in lines[-1].split())
+    assert int(figures.pop("rows")) > 50
+    assert figures == {
+        "cells": "1",
+        "seeds": "1",
+        "kills": "0",
+        "missing": "0",
+        "duplicated": "0",
+        "values_differ": "0",
+        "sabotage_caught": "0/0",
+    }
+
+
+async def test_a_cell_that_does_not_exist_is_one_line_and_exit_code_2() -> None:
+    code, lines = await run("--only", "no-such-cell")
+    assert code == 2
+    assert lines[0].startswith("chaos: no cell is called like no-such-cell; there are: scorer/")
+
+
+def test_every_cell_has_its_turn_before_any_has_a_second() -> None:
+    cells = [("a", "plain"), ("b", "forgetful"), ("c", "plain")]
+    rounds = Rounds(cells, random.Random(1), rounds=2)
+    taken = [rounds.take("plain") for _ in range(7)]
+    assert [sorted(job.name for job in taken[start : start + 3] if job) for start in (0, 3)] == [list("abc")] * 2
+    assert taken[6] is None
+
+
+def test_a_lane_gets_cells_for_the_site_it_has_as_long_as_there_are_any() -> None:
+    cells = [(f"p{n}", "plain") for n in range(4)] + [(f"f{n}", "forgetful") for n in range(4)]
+    rounds = Rounds(cells, random.Random(3), rounds=1)
+    kinds = [job.site for _ in range(8) if (job := rounds.take("forgetful"))]
+    assert kinds == ["forgetful"] * 4 + ["plain"] * 4
+
+
+def test_one_seed_is_one_schedule() -> None:
+    cells = [(name, "plain") for name in "abcdef"]
+
+    def schedule(seed: int) -> list[CellJob | None]:
+        rounds = Rounds(cells, random.Random(seed), rounds=1)
+        return [rounds.take("plain") for _ in cells]
+
+    assert schedule(7) == schedule(7) != schedule(8)
+
+
+def test_a_given_seed_is_that_of_every_cell() -> None:
+    rounds = Rounds([("a", "plain"), ("b", "plain")], random.Random(9), rounds=1, seed=42)
+    assert [job.seed for _ in range(2) if (job := rounds.take(None))] == [42, 42]
+
+
+def test_patterns_choose_by_any_part_of_a_name() -> None:
+    names = ["scorer/kill", "uploader/kill", "uploader/stop"]
+    assert matching(names, ["uploader"]) == names[1:]
+    assert matching(names, ["scorer", "stop"]) == [names[0], names[2]]
+    assert matching(names, []) == names
+
+
+def _run(*cells: CellResult, caught: bool = True) -> RunResult:
+    planted = SabotageResult(name="bug", seed=1, caught=caught)
+    return RunResult(seed=1, cells=list(cells), sabotage=[planted], commit="abc", python="3.11")
+
+
+def test_a_run_passes_only_when_every_cell_did_and_every_bug_was_caught() -> None:
+    good = CellResult(part="a", fault="b", seed=1, rows=10, kills=2, recover_secs=1.0)
+    assert _run(good).passed
+    assert not _run(good, caught=False).passed
+    assert not RunResult(seed=1).passed, "nothing was run"
+    for bad in ({"missing": 1}, {"duplicated": 1}, {"values_differ": 1}, {"error": "x"}, {"problems": ["x"]}):
+        assert not _run(good, msgspec.structs.replace(good, **bad)).passed
+
+
+def test_a_failed_cell_says_how_to_repeat_it() -> None:
+    failed = CellResult(part="a", fault="b c", seed=7, missing=1, problems=["x is nowhere"])
+    assert list(details(failed))[-1].strip() == 'repeat: make chaos ARGS="--only a/b_c --seed 7"'
+
+
+def test_the_last_line_has_every_figure() -> None:
+    cell = CellResult(part="a", fault="b", seed=1, rows=10, kills=2, missing=3, duplicated=4, values_differ=5)
+    assert last_line(_run(cell, cell, caught=False)) == (
+        "cells=2 seeds=1 rows=20 kills=4 missing=6 duplicated=8 values_differ=10 sabotage_caught=0/1"
+    )
+
+
+def test_the_page_sums_the_runs_of_a_cell_and_shows_failures() -> None:
+    good = CellResult(part="scorer", fault="kill", seed=1, rows=10, kills=2, recover_secs=1.0)
+    never = CellResult(part="scorer", fault="kill", seed=2, rows=5, error="did not come back")
+    page = page_of(gather([_run(good), _run(good, never, caught=False)], {"make x": "y=1"}))
+    assert "| scorer | kill | 3 | 25 | 4 | 1 | 1.0 s | 1.0 s |" in page
+    assert "| bug | **missed** |" in page
+    assert "- `make x`  \n  `y=1`" in page
+
+
+def test_the_page_is_in_step_with_its_figures() -> None:
+    figures = msgspec.json.decode(FIGURES.read_bytes(), type=Figures)
+    assert PAGE.read_text(encoding="utf-8") == page_of(figures), "run: make docs"
