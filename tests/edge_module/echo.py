@@ -1,6 +1,8 @@
 """The smallest honest module: it counts and echoes. Tests run it in a Bench, and as a process (`python -m`)."""
 
+import asyncio
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -54,6 +56,17 @@ class Echo(Module[EchoSettings]):
             body = {"total": self.total, "copy": copy, "said": message.body.decode()}
             tx.emit("out", json.dumps(body).encode(), {"copy": str(copy)})
         tx.count("echoed_messages")
+
+    async def background(self) -> None:
+        """With ECHO_CHORES it uses the store all the time, from tasks of its own, as the uploader does."""
+        if os.environ.get("ECHO_CHORES"):
+            async with asyncio.TaskGroup() as group:
+                for _ in range(16):
+                    group.create_task(self._do_chores())
+
+    async def _do_chores(self) -> None:
+        while True:
+            await self.context.transact(lambda tx: None)
 
     def rollback(self) -> None:
         (self.total,) = self.db.execute("SELECT total FROM echo_count").fetchone()

@@ -109,6 +109,14 @@ async def test_logs_health_and_metrics_are_those_that_operators_know(hub: Script
     assert "hello" not in echo.log()
 
 
+async def test_a_module_whose_background_is_busy_leaves_with_code_0(hub: ScriptedHub, echo: EchoProcess) -> None:
+    await echo.start(ECHO_CHORES="1")
+    await hub.attached()
+    await until(lambda: "settings accepted" in echo.log())
+    echo.send(signal.SIGTERM)
+    assert await echo.wait() == 0, echo.log()
+
+
 async def test_a_module_that_hangs_is_ended_in_time_with_code_0(hub: ScriptedHub, echo: EchoProcess) -> None:
     await echo.start()
     session = await hub.attached()

@@ -125,13 +125,17 @@ class Host:
     async def run(self, stop: asyncio.Event) -> None:
         """Live until `stop` is set, then leave in good order. What a task raises comes out as an ExceptionGroup."""
         await self._start_engine()
-        async with asyncio.TaskGroup() as group:
-            pump = group.create_task(self._pump.run(), name="pump")
-            tasks = [pump, *self._start_tasks(group)]
-            await stop.wait()
-            await self._leave(pump)
-            for task in tasks:
-                task.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                pump = group.create_task(self._pump.run(), name="pump")
+                tasks = [pump, *self._start_tasks(group)]
+                await stop.wait()
+                await self._leave(pump)
+                for task in tasks:
+                    task.cancel()
+        finally:
+            # Only now: until its cancellation has reached it, a task of the module's background may still ask for work.
+            self._worker.close()
 
     def vitals(self) -> dict[str, object]:
         """For /healthz; called from another thread."""
@@ -233,7 +237,6 @@ class Host:
                 if pump.done():  # else the worker is busy with what is abandoned
                     await self._worker.run(self._engine.finish)
         self._hub.close()
-        self._worker.close()
 
     # What the parts ask for
 
