@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from simulator import scenario
-from simulator.chain import broken_batches
 from simulator.devices import Device, sdk_log
 from simulator.errors import UserError
 from simulator.folders import StateFolder, read_bundle
+from simulator.judgement import judge_run
+from simulator.ledger import Ledger
 from simulator.local_site import LocalSite, SiteConfig, run_site
-from simulator.oracle import Expected, Verdict, judge
+from simulator.oracle import Expected, Verdict
 from simulator.process import Child
 from simulator.reference import Reference
 from simulator.replay import read_replay
@@ -107,6 +108,7 @@ class Demo:
         self._scene = scene
         self._start_micros = start_micros
         self._began = time.monotonic()
+        self._ledger = Ledger()
         self._troubles = Troubles(plan.send_secs, self._event)
 
     async def run(self) -> Outcome:
@@ -131,14 +133,7 @@ class Demo:
                 await site.wait_until_connected()
                 self._event("everything is up")
                 storage = await self._exercise(site, reference.expected, bundle.manifest.window.length)
-        verdict = judge(
-            reference.expected,
-            readings=storage.lane("readings"),
-            rejected=storage.lane("rejected"),
-            anomalies=storage.lane("anomalies"),
-            insights=storage.lane("insights"),
-            broken=broken_batches(storage.batches),
-        )
+        verdict = judge_run(self._ledger, storage, bundle, self._policy_text(), insights=True)
         return Outcome(
             plan=self.plan,
             scenario=self._scene,
@@ -217,7 +212,7 @@ class Demo:
             devices = []
             for delivery in self._scene.deliveries:
                 access = await site.add_device(delivery.device)
-                devices.append(await stack.enter_async_context(Device(access, note=self._event)))
+                devices.append(await stack.enter_async_context(Device(access, ledger=self._ledger, note=self._event)))
             await asyncio.gather(*(device.connect() for device in devices))
             watch.devices = len(devices)
             self._event(f"{len(devices)} devices are connected (azure-iot-device)")
@@ -233,7 +228,7 @@ class Demo:
                     progress=lambda message: watch.sent(device.name, message),
                 )
         except TimeoutError:
-            done = len(device.ledger.promised(device.name))
+            done = len(self._ledger.promised(device.name))
             raise DemoFailed(f"{device.name} has {done} messages acknowledged, of {len(delivery.messages)}") from None
 
     async def _drain(self, site: LocalSite, watch: Watch) -> None:

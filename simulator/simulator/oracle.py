@@ -116,6 +116,11 @@ class Verdict:
         return {kind: count for kind in FAULT_KINDS if (count := getattr(self, kind))}
 
     @property
+    def differing(self) -> int:
+        """All faults but missing and duplicated rows, for a line that counts three kinds."""
+        return sum(self.faults.values()) - self.missing - self.duplicated
+
+    @property
     def intact(self) -> bool:
         return not self.faults
 

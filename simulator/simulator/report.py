@@ -21,7 +21,7 @@ def last_line(outcome: Outcome) -> str:
     timings = "real" if plan.scale == 1 else f"scaled:{plan.scale:g}"
     return (
         f"sent={verdict.sent} stored={verdict.stored} missing={verdict.missing} duplicated={verdict.duplicated} "
-        f"values_differ={verdict.values_differ + verdict.episodes_differ + verdict.unexpected} "
+        f"values_differ={verdict.differing} "
         f"rejected={verdict.rejected} episodes_found={found}/{wanted} false_episodes={false_episodes} "
         f"kills={outcome.kills} outage_secs={outcome.outage_secs:.0f} timings={timings}"
     )
@@ -85,6 +85,7 @@ def show_report(console: Console, outcome: Outcome) -> None:
         (verdict.values_differ, "values and scores equal those of an undisturbed run", "different"),
         (verdict.episodes_differ, "each anomalous row is in exactly one episode", "wrong"),
         (verdict.unexpected, "nothing is stored that was not sent", "unexpected"),
+        (verdict.out_of_order, "each series is stored in the order in which it came", "out of order"),
     ]
     for faults, promise, word in promises:
         held = faults == 0

@@ -15,7 +15,7 @@ from simulator.scenario import Scenario
 from simulator.screen import PlainScreen, Snapshot, open_screen
 from simulator.stored import Batch, Number, Storage
 
-BATCH = Batch("", BlobName("readings", "s", "date=unknown/hour=unknown", "0a", 1, "0" * 16), None, 1, "")
+BATCH = Batch("", BlobName("anomalies", "s", "date=unknown/hour=unknown", "0a", 1, "0" * 16), None, 1, "")
 FAULTS = (
     Fault("m", "spike", "flow", 10, 15),
     Fault("m", "stuck", "flow", 40, 45),
@@ -40,7 +40,7 @@ def outcome(*episodes: tuple[int, ...], replay: Path | None = None, verdict: Ver
         window_rows=4,
         expected=expected,
         verdict=verdict or Verdict(sent=103, stored=100, rejected=3),
-        storage=Storage(rows={"anomalies": events}, batches=[BATCH] * 7),
+        storage=Storage(batches=[BATCH] * 7, rows=[events, *([] for _ in range(6))]),
         kills=3,
         outage_secs=30.2,
         elapsed_secs=125.0,
