@@ -20,7 +20,7 @@ ALL_MODULES: Final = ("scorer", "anomaly_router", "uploader")
 
 
 @dataclass(frozen=True)
-class Bug:
+class Sabotage:
     """`parts` run the build; `cells` are the names of the cells under which it must show."""
 
     name: str
@@ -30,11 +30,11 @@ class Bug:
     why: str
 
 
-def _bug(name: str, *patches: Patch, parts: tuple[str, ...], cells: tuple[str, ...], why: str) -> Bug:
-    return Bug(name, Build(name, patches), parts, cells, why)
+def _sabotage(name: str, *patches: Patch, parts: tuple[str, ...], cells: tuple[str, ...], why: str) -> Sabotage:
+    return Sabotage(name, Build(name, patches), parts, cells, why)
 
 
-ACKNOWLEDGES_EARLY = _bug(
+ACKNOWLEDGES_EARLY = _sabotage(
     "acknowledges_early",
     Patch(
         _PUMP,
@@ -59,21 +59,21 @@ ACKNOWLEDGES_EARLY = _bug(
 """,
     ),
     parts=ALL_MODULES,
-    cells=(),
+    cells=("scorer/sigkill_while_its_store_is_locked", "uploader/sigkill_while_its_store_is_locked"),
     why="edgeHub keeps one message unacknowledged, so a PUBACK before the commit doubles the throughput. What is in "
     "hand at a SIGKILL is on nobody's disk.",
 )
 
-OVERWRITES_BLOBS = _bug(
+OVERWRITES_BLOBS = _sabotage(
     "overwrites_blobs",
     Patch(_BLOBS, "                overwrite=False,\n", "                overwrite=True,\n"),
     parts=("uploader",),
-    cells=(),
+    cells=("uploader/sigkill_around_an_upload",),
     why="The name carries the digest of the content, so writing it again changes nothing. But it is written twice: "
     "whoever reacts to created blobs takes the rows twice, and a container that may not be altered refuses.",
 )
 
-SEEN_AFTERWARDS = _bug(
+SEEN_AFTERWARDS = _sabotage(
     "seen_afterwards",
     Patch(
         _ENGINE,
@@ -91,30 +91,30 @@ SEEN_AFTERWARDS = _bug(
 """,
     ),
     parts=ALL_MODULES,
-    cells=(),
+    cells=("anomaly_router/sigkill_around_a_commit", "scorer/sigkill_around_a_commit"),
     why="An identity that is recorded before its effect would lose the effect, so it is recorded after: in a "
     "transaction of its own. A SIGKILL between the two lets the repeat have its effect again.",
 )
 
-WINDOWS_FORGOTTEN = _bug(
+WINDOWS_FORGOTTEN = _sabotage(
     "windows_forgotten",
     Patch(_WINDOWS, '"INSERT OR REPLACE INTO scorer_series VALUES', '"INSERT OR IGNORE INTO scorer_series VALUES'),
     parts=("scorer",),
-    cells=(),
+    cells=("scorer/sigkill_at_random_times",),
     why="A series' window is written once and from then on lives in memory alone, where every test without a restart "
     "finds it. After a restart rows are scored in the window that the series began with.",
 )
 
-OUTBOX_UNSYNCED = _bug(
+OUTBOX_UNSYNCED = _sabotage(
     "outbox_unsynced",
     Patch(_STORE, '"PRAGMA synchronous = FULL"', '"PRAGMA synchronous = NORMAL"'),
     parts=ALL_MODULES,
-    cells=(),
+    cells=("site/power_cut",),
     why="The usual advice for WAL: NORMAL is as consistent and much faster. But it is not durable: at a power cut the "
     "last commits are gone, acknowledged inputs and numbers of published messages among them.",
 )
 
-TWIN_OUT_OF_TURN = _bug(
+TWIN_OUT_OF_TURN = _sabotage(
     "twin_out_of_turn",
     Patch(
         _ACK_QUEUE,
@@ -134,12 +134,12 @@ TWIN_OUT_OF_TURN = _bug(
 """,
     ),
     parts=ALL_MODULES,
-    cells=(),
+    cells=("anomaly_router/sigkill_while_its_store_is_locked", "scorer/sigkill_while_its_store_is_locked"),
     why="Each packet is acknowledged as soon as it is done, as MQTT brokers like it. edgeHub takes the PUBACK of a "
     "twin packet for that of the input before it, which is still in hand: at a SIGKILL it is lost.",
 )
 
-BUGS: Final = (
+SABOTAGES: Final = (
     ACKNOWLEDGES_EARLY,
     OVERWRITES_BLOBS,
     SEEN_AFTERWARDS,

@@ -10,7 +10,7 @@ no longer is what its name says would let a test pass that proves nothing.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -81,12 +81,24 @@ def package_of(file: Path) -> Path:
     return package
 
 
-def environment(build_folder: Path, build: Build | None = None, *, also: Sequence[Path] = ()) -> dict[str, str]:
-    """What a process that shall run the build has in its environment. `also` are further folders to import from."""
-    folders = [build_folder, *also]
-    if build is not None and build.needs_tests:
-        folders.append(ROOT)
+def environment(build_folder: Path, build: Build | None = None) -> dict[str, str]:
+    """What a process that shall run the build has in its environment."""
+    folders = [build_folder, ROOT] if build is not None and build.needs_tests else [build_folder]
     return {"PYTHONPATH": os.pathsep.join(map(str, folders))}
+
+
+Builds = Mapping[str, Path]
+"""The folder of the build that a part runs, by the part's name."""
+
+
+def with_builds(environments: Mapping[str, Mapping[str, str]], builds: Builds) -> dict[str, dict[str, str]]:
+    """The parts' environments, with each build's folder before all else that they import from."""
+    found = {part: dict(variables) for part, variables in environments.items()}
+    for part, folder in builds.items():
+        variables = found.setdefault(part, {})
+        behind = [variables["PYTHONPATH"]] if "PYTHONPATH" in variables else []
+        variables["PYTHONPATH"] = os.pathsep.join([str(folder), *behind])
+    return found
 
 
 def merged(name: str, builds: Sequence[Build]) -> Build:

@@ -1,0 +1,118 @@
+"""Whether the harness catches a planted bug: the faults are done to a site that runs it until the oracle complains.
+
+    python -m tests.chaos.sabotage [NAME] [--secs 60] [--honest]
+
+Only what the oracle says of rows and writes counts. A site that does not come back says nothing about the bug, and is
+replaced by a fresh one. `--honest` does the same to the source as it is, under the same cells and seeds: then
+nothing must be caught.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from simulator.devices import sdk_log
+from tests.chaos.arena import Cell, CellFailed
+from tests.chaos.bugs import SABOTAGES, Sabotage
+from tests.chaos.builds import make_build
+from tests.chaos.cell import Ground, open_ground, run_cell
+from tests.chaos.matrix import find_cell
+from tests.chaos.results import CellResult, SabotageResult, sabotage_line
+from tests.e2e.pipeline import train
+
+__all__ = ["SABOTAGES", "catch", "find_sabotage"]
+
+_SEEDS: Final = 2**31
+
+
+def find_sabotage(name: str) -> Sabotage:
+    """Raises LookupError with what there is."""
+    for sabotage in SABOTAGES:
+        if sabotage.name == name:
+            return sabotage
+    raise LookupError(f"there is no planted bug {name}; there are {', '.join(one.name for one in SABOTAGES)}")
+
+
+async def catch(
+    sabotage: Sabotage, folder: Path, bundle: Path, result: SabotageResult, *, secs: float, honest: bool = False
+) -> None:
+    """Fills in the result. Begins no cell after `secs`. Raises PatchDoesNotApply when the source has changed.
+
+    `honest` leaves the bug out: what is caught then is the harness's own fault.
+    """
+    build = make_build(sabotage.build, folder / "build")
+    builds = {} if honest else dict.fromkeys(sabotage.parts, build)
+    rng = random.Random(result.seed)
+    ends = time.monotonic() + secs
+    for number in itertools.count(1):
+        cells = [find_cell(name) for name in sabotage.cells]
+        site = folder / f"site-{number}"
+        site.mkdir()
+        try:
+            async with open_ground(cells[0].site, site, bundle, builds) as ground:
+                await _until_caught(ground, cells, rng, result, ends)
+        except (CellFailed, TimeoutError) as error:
+            result.error = f"{type(error).__name__}: {error}"
+        if result.caught or time.monotonic() >= ends:
+            return
+
+
+async def _until_caught(
+    ground: Ground, cells: Iterable[Cell], rng: random.Random, result: SabotageResult, ends: float
+) -> None:
+    """Each cell in turn, with a drawn seed, again and again."""
+    for cell in itertools.cycle(cells):
+        if time.monotonic() >= ends:
+            return
+        found = CellResult(part=cell.part, fault=cell.fault, seed=rng.randrange(1, _SEEDS))
+        await run_cell(ground, cell, found)
+        if found.problems:
+            result.caught, result.cell, result.said = True, found.name, found.problems[0]
+            return
+
+
+async def _main(names: list[str], secs: float, seed: int, honest: bool) -> bool:
+    with tempfile.TemporaryDirectory(prefix="edgeweir-sabotage-") as name:
+        folder = Path(name)
+        bundle = await train(folder)
+        caught = 0
+        with sdk_log(folder):
+            for number, sabotage in enumerate(map(find_sabotage, names)):
+                began = time.monotonic()
+                result = SabotageResult(name=sabotage.name, seed=seed + number, caught=False)
+                await catch(sabotage, folder / sabotage.name, bundle, result, secs=secs, honest=honest)
+                result.secs = time.monotonic() - began
+                caught += result.caught
+                typer.echo(sabotage_line(result))
+                with contextlib.suppress(OSError):
+                    await asyncio.to_thread(shutil.rmtree, folder / sabotage.name)
+    typer.echo(f"sabotage_caught={caught}/{len(names)}")
+    return caught == (0 if honest else len(names))
+
+
+def main(
+    names: Annotated[list[str] | None, typer.Argument(help="planted bugs; all of them without a name")] = None,
+    secs: Annotated[float, typer.Option(help="how long each is looked for")] = 60.0,
+    seed: Annotated[int | None, typer.Option(help="drawn and printed unless given")] = None,
+    honest: Annotated[bool, typer.Option(help="leave the bug out: nothing must be caught")] = False,
+) -> None:
+    """Let the oracle catch builds with one planted bug each."""
+    logging.basicConfig(level=logging.ERROR)
+    seed = random.SystemRandom().randrange(1, _SEEDS) if seed is None else seed
+    typer.echo(f"seed {seed}")
+    fine = asyncio.run(_main(names or [one.name for one in SABOTAGES], secs, seed, honest))
+    raise typer.Exit(0 if fine else 1)
+
+
+if __name__ == "__main__":
+    typer.run(main)
