@@ -84,12 +84,15 @@ def connect(database: object, timeout: float = 5.0, *more: object, **options: ob
 
 
 @contextlib.contextmanager
-def power_supply(disk: Disk) -> Iterator[None]:
-    """What connects meanwhile is on this disk; its real files hold nothing but locks."""
+def power_supply(disk: Disk, *, synchronous: str | None = None) -> Iterator[None]:
+    """What connects meanwhile is on this disk; its real files hold nothing but locks.
+
+    `synchronous` takes the place of the setting that the product asks for, to show what that is there for.
+    """
     vfs = ForgetfulVFS(f"forgetful-{next(_numbers)}", disk)
 
     def connect_here(database: object, timeout: float = 5.0, **options: object) -> Connection:
-        return Connection(os.path.realpath(str(database)), vfs=vfs.name, timeout=timeout)
+        return Connection(os.path.realpath(str(database)), vfs=vfs.name, timeout=timeout, synchronous=synchronous)
 
     with mock.patch.object(sqlite3, "connect", connect_here):
         yield

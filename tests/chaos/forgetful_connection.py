@@ -4,6 +4,7 @@ With `isolation_level=None` only: no transaction begins by itself. A statement i
 are kept, so none is left open at a commit.
 """
 
+import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ _INTERNAL = {apsw.SQLITE_INTERNAL, apsw.SQLITE_NOTFOUND}
 _DATABASE = {apsw.SQLITE_CORRUPT, apsw.SQLITE_NOTADB}
 _INTEGRITY = {apsw.SQLITE_CONSTRAINT, apsw.SQLITE_MISMATCH}
 _INTERFACE = {apsw.SQLITE_MISUSE, apsw.SQLITE_RANGE}
+_SYNCHRONOUS = re.compile(r"\s*PRAGMA\s+synchronous\s*=", re.IGNORECASE)
 _CHANGING = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 Parameters = Sequence[Any] | Mapping[str, Any]
@@ -42,9 +44,10 @@ class Cursor:
 
 
 class Connection:
-    """Raises what sqlite3 would, with `sqlite_errorcode` set."""
+    """Raises what sqlite3 would, with `sqlite_errorcode` set. `synchronous` wins over what is asked for later."""
 
-    def __init__(self, path: str, *, vfs: str, timeout: float) -> None:
+    def __init__(self, path: str, *, vfs: str, timeout: float, synchronous: str | None = None) -> None:
+        self._synchronous = synchronous
         try:
             self._db = apsw.Connection(path, vfs=vfs)
             self._db.set_busy_timeout(round(timeout * 1000))
@@ -52,6 +55,8 @@ class Connection:
             raise translated(error) from error
 
     def execute(self, sql: str, parameters: Parameters = ()) -> Cursor:
+        if self._synchronous is not None and _SYNCHRONOUS.match(sql):
+            sql = f"PRAGMA synchronous = {self._synchronous}"
         try:
             rows = self._db.execute(sql, parameters or None).fetchall()
         except apsw.Error as error:

@@ -82,6 +82,7 @@ class Bench(Generic[S]):
         site: str = "site",
         device: str = "edge",
         clock: ManualClock | None = None,
+        boot_id: str = "boot-1",
         outbox_limit_bytes: int = OUTBOX_LIMIT_BYTES,
     ) -> None:
         self._make_module = make_module
@@ -94,7 +95,7 @@ class Bench(Generic[S]):
         self._outbox_limit_bytes = outbox_limit_bytes
         self._failures: dict[str, BaseException] = {}
         self.clock = clock or ManualClock()
-        self.boot_id = "boot-1"
+        self.boot_id = boot_id
         self.reported: dict[str, object] = {}
         self._open()
 
