@@ -15,8 +15,8 @@ FAILURES: Final[dict[str, tuple[str, ...]]] = {
     # Files: SQLite's, and the module's own.
     "pwrite64": _DISK_WRITE,
     "pread64": _DISK_READ,
-    "fdatasync": ("error=EIO", "error=ENOSPC", "delay_enter=300000"),
-    "fsync": ("error=EIO", "error=ENOSPC", "delay_enter=300000"),
+    "fdatasync": ("error=EIO", "error=ENOSPC", "delay_enter=50000"),
+    "fsync": ("error=EIO", "error=ENOSPC", "delay_enter=50000"),
     "ftruncate": ("error=EIO", "error=EROFS"),
     "fallocate": ("error=ENOSPC", "error=EIO"),
     "openat": ("error=EMFILE", "error=EIO", "error=EACCES", "error=ENOSPC", "error=EROFS", "error=ENOMEM"),
