@@ -1,9 +1,10 @@
 """Processes that are killed, stopped, continued and asked to leave, at named steps and at any time."""
 
 import asyncio
+import contextlib
 import itertools
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -68,12 +69,8 @@ async def stop_and_continue(arena: Arena, part: str) -> None:
     """SIGSTOP for longer than edgeHub waits for an acknowledgement, once or twice, then SIGCONT."""
     for _ in range(arena.rng.randint(1, 2)):
         secs = ACK_TIMEOUT_SECS / TIME_SCALE * arena.rng.uniform(1.1, 2.5)
-        if arena.site.supervisor.send_signal(part, signal.SIGSTOP):
-            arena.note(f"stopped {part} for {secs:.2f} s")
-            try:
-                await asyncio.sleep(secs)
-            finally:
-                arena.site.supervisor.send_signal(part, signal.SIGCONT)
+        with stopped(arena, part):
+            await asyncio.sleep(secs)
         await asyncio.sleep(arena.rng.uniform(0.2, 0.8))
 
 
@@ -96,6 +93,17 @@ async def sigkill_together(arena: Arena, parts: Sequence[str]) -> None:
                 arena.killed(part)
         for part in chosen:
             await restarted(arena, part, starts[part])
+
+
+@contextlib.contextmanager
+def stopped(arena: Arena, part: str) -> Iterator[None]:
+    """SIGSTOP, and SIGCONT at the end, whatever happens between them."""
+    if arena.site.supervisor.send_signal(part, signal.SIGSTOP):
+        arena.note(f"stopped {part}")
+    try:
+        yield
+    finally:
+        arena.site.supervisor.send_signal(part, signal.SIGCONT)
 
 
 async def kill(arena: Arena, part: str) -> None:

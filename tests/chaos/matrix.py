@@ -2,10 +2,26 @@
 
 from typing import Final
 
-from tests.chaos import faults_commit, faults_disk, faults_link, faults_power, faults_process, faults_syscalls
+from tests.chaos import (
+    faults_commit,
+    faults_disk,
+    faults_identity,
+    faults_link,
+    faults_power,
+    faults_process,
+    faults_syscalls,
+)
 from tests.chaos.arena import Cell
 
-_TABLES: Final = (faults_process, faults_commit, faults_link, faults_disk, faults_syscalls, faults_power)
+_TABLES: Final = (
+    faults_process,
+    faults_identity,
+    faults_commit,
+    faults_link,
+    faults_disk,
+    faults_syscalls,
+    faults_power,
+)
 
 CELLS: Final[dict[str, Cell]] = {cell.name: cell for table in _TABLES for cell in table.CELLS}
 
