@@ -33,6 +33,8 @@ Control API over the Unix socket (shapes of IoT Hub's service REST): GET/PATCH/P
 /devices/{d}/modules, POST /devices/{d}/applyConfigurationContent, GET /edgeweir/stats, and GET
 /edgeweir/modules/{m}/environment. Connect to the path that `<state>/run` links to: socket paths must be short.
 
+EDGEWEIR_KILL_AT (`kill_points`) and EDGEWEIR_SERVER_CERTIFICATE_SECS make such a process fail for tests.
+
 `time_scale` divides edgeHub's own waits: acknowledge time-out (30 s), retry back-off (1 to 60 s), times to live, token
 checks and their grace. Keep-alive and token expiry are the client's and are never divided.
 """
