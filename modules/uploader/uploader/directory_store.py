@@ -36,11 +36,15 @@ class DirectoryStore:
             raise _not_now(error) from error
 
     def find(self, name: str) -> Found:
-        """Reads the whole file: there is nothing else that says what is in it."""
+        """Reads the whole file: nothing else says what is in it. What is found is durable, name and all."""
+        target = self._root / name
         try:
-            with (self._root / name).open("rb") as file:
+            with target.open("rb") as file:
                 digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
-                return Found(size=os.fstat(file.fileno()).st_size, md5=digest)
+                found = Found(size=os.fstat(file.fileno()).st_size, md5=digest)
+            # It may have got its name right before a kill or a failure, and the batch is confirmed on these grounds.
+            self._sync_folders(target.parent)
+            return found
         except FileNotFoundError:
             raise NotFound(name) from None
         except OSError as error:
