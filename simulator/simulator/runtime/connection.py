@@ -115,6 +115,9 @@ class Connection(asyncio.Protocol):
     # --- the socket ----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.is_closed:  # the hub stopped during the TLS handshake, before there was anything to close
+            cast(asyncio.Transport, transport).abort()
+            return
         self._transport = cast(asyncio.Transport, transport)
         self._idle_timer = self._loop.call_later(self._idle_limit_secs, self._check_idle)
 
@@ -175,8 +178,9 @@ class Connection(asyncio.Protocol):
         _LOG.debug("connection of %s closed: %s", self.client_id or "?", reason)
         self._flush()
         self.is_closed = True
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        if self._idle_timer is None:
+            return  # its TLS handshake is not over: there is no transport yet
+        self._idle_timer.cancel()
         self._transport.close()
         self._loop.call_later(_ABORT_AFTER_CLOSE_SECS, self._transport.abort)
         if self.username is not None:

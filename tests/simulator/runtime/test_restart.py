@@ -145,3 +145,15 @@ def test_a_taken_state_folder_or_address_ends_in_one_line(tmp_path: Path, in_use
         assert second.stdout == ""
         (line,) = second.stderr.splitlines()
         assert "another runtime uses" in line or "is taken" in line
+
+
+async def test_a_runtime_leaves_in_good_order_while_a_client_is_about_to_connect(tmp_path: Path) -> None:
+    """A client that has opened a connection and not begun, or not finished, its TLS handshake."""
+    with RuntimeProcess(tmp_path / "edge", MANIFEST) as runtime:
+        _, writer = await asyncio.open_connection(runtime.ready["gateway_host"], 8883)
+        # Accepted in order: once this one is through, the silent one is in the runtime's hands.
+        other = Client(runtime, "leaf", await runtime.key("leaf"))
+        await other.connect()
+        assert await asyncio.to_thread(runtime.stop) == 0
+        for stream in (writer, other.writer):
+            stream.transport.abort()
