@@ -58,7 +58,12 @@ class Echo(Module[EchoSettings]):
         tx.count("echoed_messages")
 
     async def background(self) -> None:
-        """With ECHO_CHORES it uses the store all the time, from tasks of its own, as the uploader does."""
+        """With ECHO_CHORES it uses the store all the time, from tasks of its own, as the uploader does.
+
+        With ECHO_FREEZES the event loop stands still.
+        """
+        if os.environ.get("ECHO_FREEZES"):
+            time.sleep(60)  # noqa: ASYNC251
         if os.environ.get("ECHO_CHORES"):
             async with asyncio.TaskGroup() as group:
                 for _ in range(16):

@@ -71,6 +71,14 @@ async def test_a_module_that_waits_for_its_disk_says_so_before_it_can_reach_the_
     assert (vitals["is_alive"], list(vitals["health"])) == (True, ["disk_error"])
 
 
+async def test_a_process_whose_event_loop_stands_still_ends_so_that_it_is_started_again(
+    hub: ScriptedHub, echo: EchoProcess
+) -> None:
+    await echo.start(ECHO_FREEZES="yes", EDGEWEIR_TIME_SCALE="60")
+    assert await echo.wait(30.0) == 1
+    assert "the event loop stands still" in echo.log()
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [

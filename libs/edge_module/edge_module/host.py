@@ -67,6 +67,8 @@ class Host:
         self._extra_report: dict[str, object] = {}
         self._opened = asyncio.Event()
         self._alive_at = clock.monotonic()
+        self.beats = 0
+        """Grows as long as the event loop runs."""
         self._version = _version_of(module)
         self._engine: Engine[Any] = Engine(
             module,
@@ -205,6 +207,7 @@ class Host:
             "settings": self._twin.keep_settings(),
             "reports": self._twin.keep_reporting(),
             "ticker": self._tick(),
+            "heart": self._beat(),
             "background": self._background(),
         }
         return [group.create_task(job, name=name) for name, job in jobs.items()]
@@ -221,6 +224,11 @@ class Host:
             self._metrics.gauge("waiting_messages", messages)
             self._metrics.gauge("waiting_bytes", size)
             self._metrics.gauge("health_reasons", len(self._health.reasons()))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._clock.scaled(1.0))
+            self.beats += 1
 
     async def _background(self) -> None:
         await self._opened.wait()

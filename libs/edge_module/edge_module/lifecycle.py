@@ -30,6 +30,9 @@ from edge_module.module import Module
 from edge_module.store import Store, StoreFromTheFuture, read_boot_id
 
 _LAST_EXIT_SECS = 8.5
+_WATCH_SECS = 12.0
+_WATCH_AT_LEAST_SECS = 0.5
+_MISSED_BEATS = 10
 
 
 class CannotStart(Exception):
@@ -98,7 +101,27 @@ async def _live(
         reach=make_reach(environment.kill_at),
     )
     link.host = host
+    _watch(host, clock, log)
     await host.run(stop.as_event(asyncio.get_running_loop()))
+
+
+def _watch(host: Host, clock: SystemClock, log: logging.Logger) -> None:
+    """End the process when its event loop stands still for two minutes: nothing in it can recover then.
+
+    The loop never waits for a disk or a module's code, only for what must not take long, such as a thread that starts.
+    Missed beats are counted, not seconds: a process that was stopped and goes on has missed one.
+    """
+
+    def watch() -> None:
+        missed, before = 0, -1
+        while missed < _MISSED_BEATS:
+            time.sleep(max(clock.scaled(_WATCH_SECS), _WATCH_AT_LEAST_SECS))
+            missed = missed + 1 if host.beats == before else 0
+            before = host.beats
+        log.critical("the event loop stands still; the module starts anew")
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
 
 
 class _StopSignal:

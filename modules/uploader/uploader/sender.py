@@ -180,7 +180,7 @@ class Sender:
         if cut is None:
             return False
         self._context.reach("uploader_before_cut")
-        body = await in_daemon_thread(lambda: compress(lines_of(cut.group, cut.bodies)), name="uploader-compress")
+        body = await in_daemon_thread(lambda: compress(lines_of(cut.group, cut.bodies)))
         destinations = names_by_lane(effective_destinations(self._settings)).get(cut.group.lane, ())
         if not destinations:
             return False
@@ -221,9 +221,7 @@ class Sender:
     async def _attempt(self, store: Store, delivery: Delivery, *, probe: bool) -> Outcome:
         blob = Blob(delivery.name, delivery.body, delivery.md5, metadata_of(delivery.meta))
         try:
-            return await in_daemon_thread(
-                lambda: attempt(store, blob, probe=probe), name=f"uploader-{delivery.destination}"
-            )
+            return await in_daemon_thread(lambda: attempt(store, blob, probe=probe))
         except Exception as error:
             self._context.log.exception("attempt failed", extra={"fields": {"destination": delivery.destination}})
             return Failed("internal_error", type(error).__name__)

@@ -2,19 +2,25 @@
 
 Blocking calls run on daemon threads, because Python waits at exit for every other kind: an upload that hangs would keep
 a module from stopping within its ten seconds. What is given up that way is found again by its name after the restart.
+
+The threads are started without `threading.Thread`: its `start` waits until the new thread has said that it runs, for
+ever when memory was too short for it to say so, and the event loop would wait with it.
 """
 
+import _thread
 import asyncio
 import contextlib
-import threading
 from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-async def in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
-    """Run a blocking call; its result or what it raised. When cancelled, it goes on alone and nobody hears of it."""
+async def in_daemon_thread(call: Callable[[], T]) -> T:
+    """Run a blocking call; its result or what it raised. When cancelled, it goes on alone and nobody hears of it.
+
+    Raises RuntimeError when no thread can be started.
+    """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
@@ -36,7 +42,7 @@ async def in_daemon_thread(call: Callable[[], T], *, name: str) -> T:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, failure)
 
-    threading.Thread(target=work, name=name, daemon=True).start()
+    _thread.start_new_thread(work, ())
     return await answer
 
 
