@@ -1,11 +1,13 @@
 """Make the development environment (`make demo` and `make test` call this when something it needs has changed).
 
 Steps: a virtual environment; the locked requirements, checked by hash; the project's own distributions, editable;
-Azurite from its npm lock, with the Node.js that came as a wheel. This file alone is written for any Python 3, so that
-an old one gets a line that says what to do instead of a syntax error.
+Azurite from its npm lock, with the Node.js that came as a wheel; strace, for root on Debian. This file alone is written
+for any Python 3, so that an old one gets a line that says what to do instead of a syntax error.
 """
 
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements" / "dev.txt"
+APT_SECS = 120
 
 
 def fail(message):
@@ -50,6 +53,22 @@ def members():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["edgeweir"]["members"]
 
 
+def install_strace():
+    """For the tests that let system calls fail. Those say what is missing; the set-up does not need it."""
+    if shutil.which("strace") or os.geteuid() != 0 or not shutil.which("apt-get"):
+        return
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    install = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", "strace"]
+    try:
+        # A machine whose package lists are not there yet needs them first.
+        if subprocess.call(install, env=environment, timeout=APT_SECS, **quiet) != 0:
+            subprocess.call(["apt-get", "-qq", "update"], env=environment, timeout=APT_SECS, **quiet)
+            subprocess.call(install, env=environment, timeout=APT_SECS, **quiet)
+    except (OSError, subprocess.TimeoutExpired):
+        pass
+
+
 def main():
     check_machine()
     target = ROOT / sys.argv[1]
@@ -64,6 +83,7 @@ def main():
         marker.write_text(wanted)
     editable = [argument for member in members() for argument in ("-e", "./" + member)]
     run("edgeweir's distributions", [*pip, "--no-build-isolation", *editable])
+    install_strace()
     run("Azurite", [python, "-m", "simulator.azurite_setup"])
     (target / ".ready").touch()
 
