@@ -83,9 +83,11 @@ class ControlServer:
 
     @web.middleware
     async def _make_durable(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """What was changed is on disk before the caller hears of it."""
+        """What was changed is on disk before the caller hears of it, and stays changed when the edge's power goes."""
         answer = await handler(request)
         self._edge.flush()
+        if request.method != "GET":
+            self._edge.sync()
         return answer
 
     # --- twins and methods -------------------------------------------------------------------------------------------

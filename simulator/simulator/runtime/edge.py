@@ -242,7 +242,7 @@ class LocalEdge:
         if self._store.get_meta(_APPLIED) != digest:
             await self.apply_manifest(document)
             self._store.set_meta(_APPLIED, digest)
-            self.flush()
+            self.sync()
 
     def set_edge_hub_config(self, desired: Mapping[str, Any]) -> None:
         """Replaces the routes. Raises RoutingError, names the offending key, and keeps the old ones."""
@@ -280,6 +280,10 @@ class LocalEdge:
     def flush(self) -> None:
         """Commits what was changed; clients' packets do this by themselves."""
         self._store.flush()
+
+    def sync(self) -> None:
+        """What IoT Hub keeps for this edge survives the edge's power: waits for the disk."""
+        self._store.sync()
 
     def readiness(self) -> dict[str, Any]:
         """What a client, or whoever started the process, needs to know."""

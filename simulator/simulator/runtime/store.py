@@ -4,7 +4,8 @@ Promises:
 - What is written before `after_commit(done)` is on disk, as far as the operating system is concerned, when `done(True)`
   runs; `done` calls run in the order in which they were asked for. A kill -9 of the process loses none of it.
 - `synchronous=NORMAL`: the log is not synced at each commit, so a power cut can lose the last commits. That is what
-  edgeHub does too (RocksDB with default write options), and what its acknowledgement is worth.
+  edgeHub does too (RocksDB with default write options), and what its acknowledgement is worth. `sync` waits for the
+  disk: it is for what IoT Hub keeps for the edge (identities, desired properties), which no power cut here undoes.
 - Every write of one turn of the event loop shares one commit: with many publishers at once the cost of a commit is
   divided by their number, with one publisher it waits for nobody.
 - When a write or a commit fails, the whole open transaction is undone, every `done` of it gets False, and the
@@ -70,6 +71,7 @@ class Store:
         self._is_open = False
         self._hooks: list[Callable[[], None]] = []
         self.commits = 0
+        self._synced = 0
 
     def _migrate(self) -> None:
         found = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -132,6 +134,22 @@ class Store:
         self._is_open = False
         self.commits += 1
         self._tell(True)
+
+    def sync(self) -> None:
+        """Commits what is open, then waits until all that was committed is on the disk itself. Raises StoreFailed."""
+        self.flush()
+        if self._synced == self.commits:
+            return
+        commits = self.commits
+        try:
+            # The log is synced whole, so a commit that waits for the disk makes the earlier ones durable too.
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES ('synced', hex(randomblob(8)))")
+        except sqlite3.Error as error:
+            raise StoreFailed(str(error)) from error
+        finally:
+            self._db.execute("PRAGMA synchronous=NORMAL")
+        self._synced = commits
 
     def _flush_quietly(self) -> None:
         with contextlib.suppress(StoreFailed):  # every waiting `done` was told
