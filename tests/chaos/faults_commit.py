@@ -22,7 +22,7 @@ from tests.chaos.arena import MODULES, Arena, Cell, CellFailed
 from tests.chaos.faults_process import die_at_steps, restarted
 from tests.e2e.kill_steps import has_ended
 
-_COMMIT_STEPS: Final = ("seen_checked", "handled", "before_commit", "after_commit", "before_ack")
+_BEFORE_COMMIT: Final = ("seen_checked", "handled", "before_commit")
 _UPLOAD_STEPS: Final = (
     "uploader_before_put",
     "uploader_after_put",
@@ -41,6 +41,12 @@ _INPUT_SECS: Final = 15.0
 # The lock ends well before SQLite's patience with it, five seconds.
 _LOCK_SECS: Final = 3.0
 _LOCKS: Final = 2
+
+
+async def sigkill_around_a_commit(arena: Arena, part: str) -> None:
+    """Once before it, once right after it, once before the acknowledgement."""
+    steps = (arena.rng.choice(_BEFORE_COMMIT), "after_commit", "before_ack")
+    await die_at_steps(arena, part, steps, passes=_PASSES)
 
 
 async def sigkill_while_locked(arena: Arena, part: str) -> None:
@@ -92,9 +98,6 @@ async def change_settings(arena: Arena, part: str) -> None:
 
 CELLS: Final = (
     *(Cell(part, "sigkill while its store is locked", partial(sigkill_while_locked, part=part)) for part in MODULES),
-    *(
-        Cell(part, "sigkill around a commit", partial(die_at_steps, part=part, steps=_COMMIT_STEPS, passes=_PASSES))
-        for part in MODULES
-    ),
+    *(Cell(part, "sigkill around a commit", partial(sigkill_around_a_commit, part=part)) for part in MODULES),
     Cell("uploader", "sigkill around an upload", partial(die_at_steps, part="uploader", steps=_UPLOAD_STEPS, passes=1)),
 )

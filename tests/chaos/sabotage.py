@@ -77,8 +77,14 @@ async def _until_caught(
         found = CellResult(part=cell.part, fault=cell.fault, seed=rng.randrange(1, _SEEDS))
         await run_cell(ground, cell, found)
         if found.problems:
-            result.caught, result.cell, result.said = True, found.name, found.problems[0]
+            result.caught, result.cell, result.said = True, found.name, "; ".join(found.problems[:2])
             return
+
+
+def _honest_line(result: SabotageResult) -> str:
+    if result.caught or result.error:
+        return f"BAD  the source itself, under the cells of {result.name}: {result.cell} {result.said} {result.error}"
+    return f"ok   the source itself, under the cells of {result.name}: nothing in {result.secs:.0f} s"
 
 
 async def _main(names: list[str], secs: float, seed: int, honest: bool) -> bool:
@@ -93,7 +99,7 @@ async def _main(names: list[str], secs: float, seed: int, honest: bool) -> bool:
                 await catch(sabotage, folder / sabotage.name, bundle, result, secs=secs, honest=honest)
                 result.secs = time.monotonic() - began
                 caught += result.caught
-                typer.echo(sabotage_line(result))
+                typer.echo(_honest_line(result) if honest else sabotage_line(result))
                 with contextlib.suppress(OSError):
                     await asyncio.to_thread(shutil.rmtree, folder / sabotage.name)
     typer.echo(f"sabotage_caught={caught}/{len(names)}")
