@@ -4,6 +4,8 @@ import typer
 
 from simulator.commands.demo import demo
 from simulator.commands.edge import run_edge
+from simulator.commands.fault import fault
+from simulator.commands.proxy import proxy
 from simulator.commands.simulate import simulate
 from simulator.commands.twin import method, twin
 
@@ -14,3 +16,5 @@ def register(app: typer.Typer) -> None:
     app.command("simulate")(simulate)
     app.add_typer(twin, name="twin")
     app.command("method")(method)
+    app.add_typer(fault, name="fault")
+    app.command("proxy")(proxy)

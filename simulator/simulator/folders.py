@@ -3,6 +3,7 @@
 lock                       held while an edge runs here
 manifest.json              the deployment manifest as expanded
 devices.address            where devices reach edgeHub, when there is a fault proxy before it
+faults.url                 where the fault proxies are told what to do, while they can be
 run/control.sock           where the runtime answers
 edge/                      the runtime's own durable state
 azurite/                   blobs
@@ -48,6 +49,10 @@ class StateFolder:
     @property
     def devices_address(self) -> Path:
         return self.path / "devices.address"
+
+    @property
+    def faults_url(self) -> Path:
+        return self.path / "faults.url"
 
     @property
     def manifest(self) -> Path:

@@ -1,7 +1,9 @@
 """`edgeweir run`: edgeHub, storage and modules, up until Ctrl-C."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _NAME = "run"
 _REPORT_SECS = 5.0
+# Where toxiproxy's own clients look.
+TOXIPROXY_PORT = 8474
 
 
 def run_edge(
@@ -34,6 +38,12 @@ def run_edge(
         list[str] | None, typer.Option("--module", "-m", help="Run only this module; may be repeated. [all]")
     ] = None,
     scale: Annotated[float, typer.Option(min=1, help="Divide edgeHub's and edgeAgent's own waits.")] = 1.0,
+    faults: Annotated[
+        bool, typer.Option("--faults", help="A fault proxy on each link, to be broken with `edgeweir fault`.")
+    ] = False,
+    faults_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Where --faults serves toxiproxy's HTTP API; 0: any free port.")
+    ] = TOXIPROXY_PORT,
     quiet: Annotated[bool, typer.Option("--quiet", help="Do not show the processes' lines.")] = False,
 ) -> None:
     """Run the local edge: edgeHub, storage and modules of the deployment template, until Ctrl-C."""
@@ -49,17 +59,33 @@ def run_edge(
             modules=module,
             bundle=bundle,
             policy=policy,
+            fault_proxies=faults,
             time_scale=scale,
             console=None if quiet else console,
             note=lambda text: console.print(text, style="dim", highlight=False),
         )
         async with run_site(config) as site:
             await site.wait_until_connected()
-            _show(console, site, state, await _complaints(site))
-            await asyncio.Event().wait()
+            async with contextlib.AsyncExitStack() as stack:
+                url = await stack.enter_async_context(offer_faults(site, faults_port)) if faults else None
+                _show(console, site, state, url, await _complaints(site))
+                await asyncio.Event().wait()
 
     # Stopping it is how it ends.
     run(_NAME, main, interrupted=0)
+
+
+@contextlib.asynccontextmanager
+async def offer_faults(site: "LocalSite", port: int) -> AsyncIterator[str]:
+    """The URL of the faults' API; `edgeweir fault` finds it in the state folder."""
+    from simulator.fault_proxy.api import serve_faults
+
+    async with serve_faults(site.links, port=port) as url:
+        site.folder.faults_url.write_text(url, encoding="ascii")
+        try:
+            yield url
+        finally:
+            site.folder.faults_url.unlink(missing_ok=True)
 
 
 async def _complaints(site: "LocalSite") -> list[tuple[str, str]]:
@@ -77,7 +103,9 @@ async def _complaints(site: "LocalSite") -> list[tuple[str, str]]:
     return complaints
 
 
-def _show(console: Console, site: "LocalSite", state: Path, complaints: list[tuple[str, str]]) -> None:
+def _show(
+    console: Console, site: "LocalSite", state: Path, faults: str | None, complaints: list[tuple[str, str]]
+) -> None:
     option = "" if state == DEFAULT_STATE else f" --state {state}"
     lines = [
         ("edgeHub", f"{site.info.gateway_host}:{site.info.port} (MQTT over TLS), device {site.info.device_id}"),
@@ -87,6 +115,8 @@ def _show(console: Console, site: "LocalSite", state: Path, complaints: list[tup
         ("send data", f"edgeweir simulate{option}"),
         ("settings", f"edgeweir twin get scorer{option}"),
     ]
+    if faults is not None:
+        lines.append(("faults", f"edgeweir fault list{option} (toxiproxy's API: {faults})"))
     if site.azurite is not None:
         secret = site.folder.etc("uploader") / "secrets/storage"
         lines.insert(2, ("storage", f"http://127.0.0.1:{site.azurite.port} (connection string: {secret})"))

@@ -45,6 +45,17 @@ class Request:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """What became of a request."""
+
+    request: Request
+    status: int | None
+    """That of the server's final response; None when none came before the connection ended."""
+    was_lost: bool = False
+    """The client saw nothing of the response."""
+
+
 def any_request(request: Request) -> bool:
     return True
 
@@ -69,6 +80,8 @@ class HttpWatch:
         self._requests: deque[Request] = deque(maxlen=max_requests)
         self._lost: deque[Request] = deque(maxlen=max_requests)
         self._rules: list[_CountedRule] = []
+        self.observe: Callable[[Exchange], None] = lambda exchange: None
+        """Told of each request once: when its response begins, or when there will be none."""
         self.seen = 0
         """Requests since the start, the forgotten ones too."""
         self.unreadable = 0
@@ -115,11 +128,12 @@ class _CountedRule:
 
 
 @dataclass
-class _Exchange:
+class _Open:
     request: Request
     loss: Loss | None
     is_whole: bool = False
     """The last byte of the request has come."""
+    is_told: bool = False
 
 
 class HttpConnection:
@@ -128,9 +142,9 @@ class HttpConnection:
     def __init__(self, watch: HttpWatch, number: int) -> None:
         self._watch = watch
         self._number = number
-        self._pending: deque[_Exchange] = deque()
-        self._arriving: _Exchange | None = None
-        self._losing: _Exchange | None = None
+        self._pending: deque[_Open] = deque()
+        self._arriving: _Open | None = None
+        self._losing: _Open | None = None
         self._is_readable = True
         self._requests = Scanner(request_body_bytes)
         self._responses = Scanner(self._response_body_bytes)
@@ -178,11 +192,22 @@ class HttpConnection:
         """What was held when the server had no more to say."""
         return b"" if self.is_losing else self._responses.flush()
 
+    def close(self) -> None:
+        """The connection has ended: what has no response by now gets none."""
+        for exchange in self._pending:
+            self._tell(exchange, None)
+
+    def _tell(self, exchange: _Open, status: int | None) -> None:
+        if not exchange.is_told:
+            exchange.is_told = True
+            was_lost = status is not None and exchange.loss is not None
+            self._watch.observe(Exchange(exchange.request, status, was_lost))
+
     def _begin(self, head: Head) -> None:
         method, target, _ = head.start
         path, _, query = target.partition("?")
         request = Request(self._number, method, path, query, head.headers)
-        self._arriving = _Exchange(request, self._watch.note_request(request))
+        self._arriving = _Open(request, self._watch.note_request(request))
         self._pending.append(self._arriving)
 
     def _is_lost(self, part: Part) -> bool:
@@ -190,6 +215,8 @@ class HttpConnection:
         if not self._pending or is_interim:
             return False
         exchange = self._pending[0]
+        if part.head is not None:
+            self._tell(exchange, int(part.head.start[1]) if part.head.start[1].isdigit() else None)
         if part.head is not None and exchange.loss is not None:
             self._losing = exchange
             self._watch.note_lost(exchange.request)

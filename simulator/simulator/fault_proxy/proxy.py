@@ -14,7 +14,7 @@ from typing import Any
 from simulator.fault_proxy.clock import Clock, SystemClock
 from simulator.fault_proxy.http_watch import HttpConnection, HttpWatch, LoseResponse, Request
 from simulator.fault_proxy.link import Link
-from simulator.fault_proxy.toxics import Cut, Down, End, Send, Toxic
+from simulator.fault_proxy.toxics import STREAMS, Cut, Down, End, Send, Timeout, Toxic
 
 _PIECE_BYTES = 32 * 1024
 # What one direction takes in ahead of what it gave out: beyond it, the sender's writes block, as on a slow line.
@@ -95,6 +95,8 @@ class FaultProxy:
 
     def start(self, host: str = "127.0.0.1", port: int = 0) -> None:
         """Must be called within a running event loop. Raises OSError; port 0 is any free one."""
+        if port:
+            _refuse_taken(host, port)
         # Bound but not listening: it keeps the port, and connections to it are refused unless the listener is there.
         self._holder = _bind(host, port)
         if not self.is_down:
@@ -129,6 +131,20 @@ class FaultProxy:
             connection.remove(name)
         if self._holder is not None and not self.is_down:
             self._listen()
+
+    def replace(self, toxic: Toxic) -> None:
+        """As if the one of its name was removed and this one added. Raises KeyError if there is none."""
+        self.remove(toxic.name)
+        self.add(toxic)
+
+    def silence(self) -> None:
+        """What a firewall does that has forgotten: open connections carry nothing any more and stay open for ever.
+
+        Those that come later are not concerned.
+        """
+        for connection in self._connections:
+            for stream in STREAMS:
+                connection.add(Timeout(timeout=0, stream=stream, name=f"silence_{stream}"))
 
     def reset(self) -> None:
         """Removes every toxic and every rule for lost responses, as toxiproxy's POST /reset."""
@@ -218,6 +234,8 @@ class _Connection:
         finally:
             for each in writers:
                 each.transport.abort()
+            if self._http is not None:
+                self._http.close()
 
     async def _run(self, server_address: tuple[str, int], writers: list[asyncio.StreamWriter]) -> None:
         try:
@@ -363,6 +381,13 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    """Raises OSError when somebody listens there: another proxy of ours would share the port without a word."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        trial.bind((host, port))
 
 
 @contextlib.asynccontextmanager

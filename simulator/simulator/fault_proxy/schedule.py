@@ -1,9 +1,10 @@
-"""A script of faults: at which second which toxic comes or goes."""
+"""A script of faults: at which second which toxic comes or goes, and which responses are lost from then on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from simulator.fault_proxy.clock import Clock, SystemClock
+from simulator.fault_proxy.http_watch import LoseResponse
 from simulator.fault_proxy.proxy import FaultProxy
 from simulator.fault_proxy.toxics import Toxic
 
@@ -22,14 +23,28 @@ class Remove:
     name: str
 
 
-async def run_schedule(proxy: FaultProxy, steps: Iterable[Add | Remove], clock: Clock | None = None) -> None:
+@dataclass(frozen=True)
+class Lose:
+    """Only on a proxy that looks at HTTP."""
+
+    at_secs: float
+    rule: LoseResponse
+
+
+Step = Add | Remove | Lose
+
+
+async def run_schedule(proxy: FaultProxy, steps: Iterable[Step], clock: Clock | None = None) -> None:
     """Takes the steps in order of their time (given order within one instant); ends with the last one."""
     clock = SystemClock() if clock is None else clock
     start = clock.now()
     for step in sorted(steps, key=lambda step: step.at_secs):
         while (wait := start + step.at_secs - clock.now()) > 0:
             await clock.sleep(wait)
-        if isinstance(step, Add):
-            proxy.add(step.toxic)
-        else:
-            proxy.remove(step.name)
+        match step:
+            case Add(toxic=toxic):
+                proxy.add(toxic)
+            case Remove(name=name):
+                proxy.remove(name)
+            case Lose(rule=rule):
+                proxy.lose_response(rule)

@@ -11,9 +11,10 @@ events it gives never go back in time, so that bytes keep their order.
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 Stream = Literal["upstream", "downstream"]
+STREAMS: Final[tuple[Stream, ...]] = ("upstream", "downstream")
 _MS = 1e-3
 _US = 1e-6
 _BYTES_PER_KB = 1000
@@ -61,7 +62,7 @@ class Toxic:
     def __post_init__(self) -> None:
         if not 0 <= self.toxicity <= 1:
             raise ValueError("toxicity must be from 0 to 1")
-        if self.stream not in ("upstream", "downstream"):
+        if self.stream not in STREAMS:
             raise ValueError("stream must be upstream or downstream")
         if not self.name:
             object.__setattr__(self, "name", f"{self.type}_{self.stream}")

@@ -1,0 +1,266 @@
+"""Fault proxies from outside: toxiproxy's HTTP API as its clients speak it, a script, a record, and the commands."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from typer.testing import CliRunner
+
+from edgeweir.__main__ import build_app
+from simulator.errors import UserError
+from simulator.fault_client import FaultClient
+from simulator.fault_proxy import Add, Down, FaultProxy, Latency, Lose, Remove, Timeout, run_fault_proxy
+from simulator.fault_proxy.api import serve_faults
+from simulator.fault_proxy.record import Record
+from simulator.fault_proxy.script import read_script
+
+ANSWER = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.fixture
+async def proxy() -> AsyncIterator[FaultProxy]:
+    """Before a server that answers every request with 201."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                writer.write(ANSWER)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with run_fault_proxy(*server.sockets[0].getsockname(), http=True) as proxy:
+        yield proxy
+    server.close()
+
+
+@pytest.fixture
+async def url(proxy: FaultProxy) -> AsyncIterator[str]:
+    async with serve_faults({"storage": proxy}) as url:
+        yield url
+
+
+async def call(url: str, verb: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(verb, f"{url}{path}", json=body, headers=headers) as response,
+    ):
+        text = await response.text()
+        return response.status, json.loads(text) if text else None
+
+
+async def get(proxy: FaultProxy, request: bytes = b"GET / HTTP/1.1\r\n\r\n") -> bytes:
+    reader, writer = await asyncio.open_connection(*proxy.address)
+    try:
+        writer.write(request)
+        return await asyncio.wait_for(reader.read(len(ANSWER)), 10)
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def test_a_toxic_is_added_read_changed_and_removed_as_toxiproxys_clients_do_it(
+    proxy: FaultProxy, url: str
+) -> None:
+    sent = {"type": "latency", "attributes": {"latency": 100}}
+    made = {
+        "attributes": {"latency": 100, "jitter": 0},
+        "name": "latency_downstream",
+        "type": "latency",
+        "stream": "downstream",
+        "toxicity": 1.0,
+    }
+    assert await call(url, "POST", "/proxies/storage/toxics", sent) == (200, made)
+    assert await call(url, "GET", "/proxies/storage/toxics/latency_downstream") == (200, made)
+    status, changed = await call(
+        url, "POST", "/proxies/storage/toxics/latency_downstream", {"attributes": {"jitter": 5}, "toxicity": 0.5}
+    )
+    assert status == 200
+    assert changed == {**made, "attributes": {"latency": 100, "jitter": 5}, "toxicity": 0.5}
+    assert proxy.toxics == [Latency(latency=100, jitter=5, toxicity=0.5)]
+    assert await call(url, "GET", "/proxies/storage/toxics") == (200, [changed])
+    assert await call(url, "DELETE", "/proxies/storage/toxics/latency_downstream") == (204, None)
+    assert proxy.toxics == []
+
+
+async def test_proxies_are_listed_disabled_enabled_and_reset(proxy: FaultProxy, url: str) -> None:
+    listed = {
+        "name": "storage",
+        "listen": f"127.0.0.1:{proxy.port}",
+        "upstream": f"127.0.0.1:{proxy.server_address[1]}",
+        "enabled": True,
+        "toxics": [],
+    }
+    assert await call(url, "GET", "/proxies") == (200, {"storage": listed})
+    assert await call(url, "POST", "/proxies/storage", {"enabled": False}) == (
+        200,
+        {**listed, "enabled": False, "toxics": [down_document()]},
+    )
+    with pytest.raises(ConnectionRefusedError):
+        await get(proxy)
+    assert (await call(url, "PATCH", "/proxies/storage", {"enabled": True}))[1] == listed
+    assert await get(proxy) == ANSWER
+    proxy.add(Timeout(timeout=0))
+    proxy.add(Down())
+    assert await call(url, "POST", "/reset") == (204, None)
+    assert proxy.toxics == []
+    assert (await call(url, "GET", "/version"))[0] == 200
+
+
+def down_document() -> dict[str, object]:
+    return {"attributes": {}, "name": "down", "type": "down", "stream": "downstream", "toxicity": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("verb", "path", "body", "status", "says"),
+    [
+        ("GET", "/proxies/nope", None, 404, "proxy not found"),
+        ("DELETE", "/proxies/storage/toxics/nope", None, 404, "toxic not found"),
+        ("POST", "/proxies/storage/toxics", {"type": "bore"}, 400, "invalid toxic type: "),
+        (
+            "POST",
+            "/proxies/storage/toxics",
+            {"type": "slicer", "stream": "x"},
+            400,
+            "stream was invalid, can be either",
+        ),
+        ("POST", "/proxies/storage/toxics", [1], 400, "bad request body: it is no JSON object"),
+        ("POST", "/proxies/storage/toxics", {"type": "bandwidth"}, 400, "bad request body: bandwidth: rate must be"),
+        (
+            "POST",
+            "/proxies/storage/toxics",
+            {"type": "down", "toxicity": 2},
+            400,
+            "bad request body: down: down applies",
+        ),
+        (
+            "POST",
+            "/proxies/storage/toxics",
+            {"type": "latency", "attributes": {"delay": 1}},
+            400,
+            "bad request body: latency has no delay; there are latency, jitter",
+        ),
+        ("POST", "/proxies/storage/toxics", {"type": "timeout"}, 409, "toxic already exists: timeout_downstream"),
+        ("POST", "/proxies", {"name": "x"}, 403, "the proxies here are fixed"),
+        ("POST", "/proxies/storage", {"upstream": "x"}, 400, "bad request body: 'x' is no HOST:PORT"),
+        ("GET", "/nothing", None, 404, "Not Found"),
+    ],
+)
+async def test_what_is_wrong_is_answered_as_toxiproxy_answers_it(
+    proxy: FaultProxy, url: str, verb: str, path: str, body: object, status: int, says: str
+) -> None:
+    proxy.add(Timeout(timeout=0))
+    answered, document = await call(url, verb, path, body)
+    assert (answered, document["status"]) == (status, status)
+    assert document["error"].startswith(says)
+
+
+async def test_a_page_in_a_browser_breaks_nothing(proxy: FaultProxy, url: str) -> None:
+    headers = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64)"}
+    assert (await call(url, "POST", "/proxies/storage", {"enabled": False}, **headers))[0] == 403
+    assert not proxy.is_down
+
+
+async def test_a_response_is_lost_on_demand_and_the_record_says_so_without_secrets(
+    proxy: FaultProxy, url: str, tmp_path: Path
+) -> None:
+    await FaultClient(url).lose_response("storage", {"method": "put", "path": "/c/"})
+    head = b"?sv=1&sig=abc%3D HTTP/1.1\r\nAuthorization: SharedKey me:hush\r\nx-ms-copy-source: http://a/b?sig=hush\r\n\r\n"
+    with Record(tmp_path / "record.jsonl") as record:
+        proxy.http.observe = record
+        assert await get(proxy, b"GET /c/b" + head) == ANSWER
+        with pytest.raises(ConnectionResetError):
+            await get(proxy, b"PUT /c/b" + head)
+    text = (tmp_path / "record.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(line["method"], line["status"], line["response_lost"]) for line in lines] == [
+        ("GET", 201, False),
+        ("PUT", 201, True),
+    ]
+    assert lines[0]["query"] == "sv=1&sig=***"
+    assert ["Authorization", "***"] in lines[0]["headers"]
+    assert not any(secret in text for secret in ("hush", "abc"))
+    assert (await call(url, "GET", "/proxies/storage/lost_responses"))[1] == [
+        {"connection": 2, "method": "PUT", "path": "/c/b"}
+    ]
+
+
+def test_a_script_is_read_and_checked_before_it_runs(tmp_path: Path) -> None:
+    script = tmp_path / "script.yaml"
+    script.write_text(
+        "- {at: 5, remove: slow}\n"
+        "- {at: 1, add: {type: latency, name: slow, attributes: {latency: 500}}}\n"
+        "- {at: 6, lose_response: {method: PUT}}\n"
+    )
+    remove, add, lose = read_script(script)
+    assert (remove, add) == (Remove(5, "slow"), Add(1, Latency(latency=500, name="slow")))
+    assert isinstance(lose, Lose)
+    for text, says in (
+        ("- {at: 1", "is neither YAML nor JSON in line"),
+        ("at: 1", "a script is a list of steps"),
+        ("- {at: 1, add: {type: x}}", "step 1: 'x' is no type of toxic"),
+        ("- {at: -1, remove: x}", "step 1: at is -1; it must be seconds from the start"),
+        ("- {at: 1, remove: x}", "at 1, there is no x to remove"),
+        ("[{at: 1, add: {type: down}}, {at: 2, add: {type: down}}]", "at 2, down is there already; remove it first"),
+    ):
+        script.write_text(text)
+        with pytest.raises(UserError, match=says) as caught:
+            read_script(script)
+        assert "\n" not in str(caught.value)
+
+
+async def test_a_port_that_another_proxy_has_is_refused(proxy: FaultProxy) -> None:
+    with pytest.raises(OSError, match="in use"):
+        async with run_fault_proxy("127.0.0.1", 1, port=proxy.port):
+            pass
+
+
+@contextlib.contextmanager
+def in_background(work: contextlib.AbstractAsyncContextManager[str]) -> Iterator[str]:
+    """On a loop and thread of its own: a command has the main thread for itself."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield asyncio.run_coroutine_threadsafe(work.__aenter__(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(work.__aexit__(None, None, None), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextlib.asynccontextmanager
+async def served() -> AsyncIterator[str]:
+    async with run_fault_proxy("127.0.0.1", 9, http=True) as proxy, serve_faults({"storage": proxy}) as url:
+        yield url
+
+
+def test_the_commands_do_it_in_words() -> None:
+    with in_background(served()) as url:
+
+        def edgeweir(*arguments: str) -> tuple[int, str]:
+            result = CliRunner().invoke(build_app(), ["fault", *arguments, "--api", url])
+            return result.exit_code, result.output
+
+        options = ("--stream", "upstream", "--toxicity", "0.5", "--name", "slow")
+        slow = "slow: latency latency=500 jitter=50 upstream toxicity=0.5\n"
+        assert edgeweir("add", "storage", "latency", "latency=500", "jitter=50", *options) == (0, slow)
+        assert edgeweir("add", "storage", "down") == (0, "down\n")
+        code, listed = edgeweir("list")
+        assert (code, listed.splitlines()[1:]) == (0, [f"  {slow.strip()}", "  down"])
+        assert edgeweir("remove", "storage", "slow") == (0, "")
+        assert edgeweir("remove", "storage", "slow") == (2, "edgeweir fault remove: toxic not found\n")
+        assert edgeweir("add", "storage", "latency", "latency=soon") == (
+            2,
+            "edgeweir fault add: 'latency=soon' is no attribute; write for example latency=500\n",
+        )
+        assert edgeweir("lose-response", "storage", "--method", "PUT", "--nth", "0") == (0, "")
+        assert edgeweir("reset") == (0, "")
+        assert len(edgeweir("list")[1].splitlines()) == 1
