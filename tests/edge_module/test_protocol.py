@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.fault_proxy import run_fault_proxy
 from tests.edge_module.process import EchoProcess
 from tests.edge_module.scripted_hub import Input, ScriptedHub
 from tests.edge_module.test_data_path import said
@@ -25,7 +26,7 @@ async def until_metric(echo: EchoProcess, name: str, value: float) -> None:
 async def test_connect_and_subscriptions_are_those_that_the_runtime_expects(
     hub: ScriptedHub, echo: EchoProcess
 ) -> None:
-    await echo.start()
+    await echo.start(EDGEWEIR_TIME_SCALE="1")
     session = await hub.attached()
     assert session.client_id == "edge/echo"
     assert session.username.startswith(
@@ -182,6 +183,20 @@ async def test_a_hub_that_stops_acknowledging_is_reported_and_connected_to_again
     hub.acknowledges = True
     await hub.until(lambda: json.loads(echo.get("/healthz"))["health"] == "ok")
     assert said(hub) == ["a"]
+
+
+async def test_a_connection_that_carries_nothing_any_more_is_given_up_for_a_new_one(
+    hub: ScriptedHub, echo: EchoProcess
+) -> None:
+    """Nobody closes it, and an idle module has nothing to send: only the answer to its own ping is missing."""
+    async with run_fault_proxy("127.0.0.1", hub.port) as proxy:
+        await echo.start(EDGEWEIR_HUB_PORT=str(proxy.port))
+        # Nothing of its own is on its way any more.
+        await hub.until(lambda: bool(hub.reported))
+        proxy.silence()
+        await hub.until(lambda: hub.connects == 2, secs=30)
+        await hub.deliver([Input(b"a", "1")])
+        await hub.until(lambda: said(hub) == ["a"])
 
 
 async def test_after_a_reboot_what_edgehub_acknowledged_is_published_again(

@@ -22,7 +22,6 @@ from edge_module.ack_queue import AckQueue, Ticket
 from edge_module.errors import TooLarge
 from edge_module.wire import Address, Packet, decode
 
-KEEP_ALIVE_SECS = 60
 _HEADER_BYTES = 5 + 2 + 2  # fixed header, topic length, packet id
 
 
@@ -48,6 +47,7 @@ class Connection:
         tls: ssl.SSLContext,
         receiver: Receiver,
         timeout_secs: float,
+        keep_alive_secs: int,
         log: logging.Logger,
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -61,6 +61,7 @@ class Connection:
         self._gateway = gateway
         self._port = port
         self._timeout_secs = timeout_secs
+        self._keep_alive_secs = keep_alive_secs
         self._log = log
         self._acks = AckQueue()
         self._published: dict[int, Callable[[], None]] = {}
@@ -110,7 +111,7 @@ class Connection:
             raise
 
     def _connect(self) -> None:
-        self._client.connect(self._gateway, self._port, KEEP_ALIVE_SECS)
+        self._client.connect(self._gateway, self._port, self._keep_alive_secs)
 
     def publish(self, topic: str, payload: bytes, acknowledged: Callable[[], None]) -> None:
         """Send at QoS 1; `acknowledged` is called when edgeHub's PUBACK came, never when the connection ends before.

@@ -1,6 +1,7 @@
 """Staying connected to edgeHub for ever, as one identity.
 
 Promises
+- Notices a connection that carries nothing any more and was never closed: within two keep-alive times.
 - Connects again after every loss, refusal or failure, also the first time: capped exponential back-off with jitter. The
   reason is in the health (`hub_unreachable`, `hub_refused`, `hub_untrusted`, `workload_unreachable`).
 - The token is renewed by takeover: a new connection with the same client id, after which edgeHub closes the old one.
@@ -25,6 +26,10 @@ from edge_module.wire import Address
 from edge_module.workload import WorkloadError
 
 _CONNECT_SECS = 30.0
+_KEEP_ALIVE_SECS = 60.0
+# However time is scaled for tests, a handshake and an answer to a ping take their time on a busy machine.
+_CONNECT_AT_LEAST_SECS = 3.0
+_KEEP_ALIVE_AT_LEAST_SECS = 5.0
 _BACKOFF_FIRST_SECS = 1.0
 _BACKOFF_CAP_SECS = 60.0
 _STABLE_SECS = 30.0
@@ -147,7 +152,8 @@ class HubClient:
             password=password,
             tls=self._tls,
             receiver=self._listener,
-            timeout_secs=self._clock.scaled(_CONNECT_SECS),
+            timeout_secs=max(self._clock.scaled(_CONNECT_SECS), _CONNECT_AT_LEAST_SECS),
+            keep_alive_secs=round(max(self._clock.scaled(_KEEP_ALIVE_SECS), _KEEP_ALIVE_AT_LEAST_SECS)),
             log=self._log,
         )
         try:
