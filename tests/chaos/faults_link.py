@@ -28,7 +28,7 @@ from simulator.fault_proxy import (
     Toxic,
 )
 from simulator.fault_proxy.http_watch import Loss
-from simulator.fault_proxy.toxics import Stream
+from simulator.fault_proxy.toxics import STREAMS, Stream
 from simulator.links import DEVICES, STORAGE
 from tests.chaos.arena import MODULES, Arena, Cell
 
@@ -36,7 +36,6 @@ _LASTS_SECS: Final = (3.0, 6.0)
 _ALL_AT_ONCE_SECS: Final = 3.0
 _PUTS_SECS: Final = 20.0
 _TOKEN_SECS: Final = 4.0
-_STREAMS: Final[tuple[Stream, ...]] = ("upstream", "downstream")
 
 Draw = Callable[[random.Random], Toxic]
 
@@ -85,7 +84,7 @@ class _Applies(TypedDict):
 
 
 def _applies_to(rng: random.Random) -> _Applies:
-    return {"stream": rng.choice(_STREAMS), "toxicity": rng.choice((1.0, 1.0, 0.5))}
+    return {"stream": rng.choice(STREAMS), "toxicity": rng.choice((1.0, 1.0, 0.5))}
 
 
 def _log_uniform(rng: random.Random, low: float, high: float) -> float:
@@ -128,10 +127,19 @@ async def flap(arena: Arena, link: str) -> None:
         await asyncio.sleep(_log_uniform(arena.rng, 0.02, 1.0))
 
 
+async def silence(arena: Arena, link: str) -> None:
+    """Open connections die without a word, as behind a firewall that forgot them: only time-outs can tell."""
+    proxy = arena.site.links[link]
+    accepted = proxy.accepted
+    arena.note(f"{link}: {proxy.open_connections} open connections carry nothing any more")
+    proxy.silence()
+    await arena.until(lambda: proxy.accepted > accepted, f"a new connection on {link}")
+
+
 async def hang_storage(arena: Arena) -> None:
     """Connections are taken, requests arrive nowhere, answers neither: nothing moves, nothing closes."""
     with contextlib.ExitStack() as stack:
-        for stream in _STREAMS:
+        for stream in STREAMS:
             stack.enter_context(toxic_on(arena, STORAGE, Timeout(timeout=0, stream=stream)))
         await asyncio.sleep(arena.rng.uniform(*_LASTS_SECS))
 
@@ -165,7 +173,7 @@ async def take_over_slowly(arena: Arena, module: str) -> None:
     await restart_with(arena, module, {"EDGEWEIR_SAS_TTL_SECS": f"{_TOKEN_SECS:g}"})
     try:
         await site.wait_until_connected()
-        delay = Latency(latency=arena.rng.uniform(100, 400), jitter=100, stream=arena.rng.choice(_STREAMS))
+        delay = Latency(latency=arena.rng.uniform(100, 400), jitter=100, stream=arena.rng.choice(STREAMS))
         with toxic_on(arena, module, delay) as proxy:
             accepted = proxy.accepted
             await arena.until(lambda: proxy.accepted >= accepted + 2, f"two new tokens of {module}")
@@ -194,6 +202,7 @@ CELLS: Final[tuple[Cell, ...]] = (
         for draw in TOXICS
     ),
     *(Cell(part, "flapping", partial(flap, link=link)) for link, part in PART_OF.items()),
+    *(Cell(PART_OF[link], "goes_silent", partial(silence, link=link)) for link in (*MODULES, STORAGE)),
     *(Cell(PART_OF[module], "takeover_in_latency", partial(take_over_slowly, module=module)) for module in MODULES),
     Cell(PART_OF[STORAGE], "hangs", hang_storage),
     Cell(PART_OF[STORAGE], "response_lost_reset", partial(lose_put_responses, then="reset")),
