@@ -29,7 +29,7 @@ _FEED_PAUSE_SECS = 0.2
 _BATCH_AGE_SECS = 0.3
 _RECORD_SECS = 3.0
 _BACK_SECS = 60.0
-_CYCLE_AT_LEAST_SECS = 0.2
+_LOOK_SECS = 0.05
 _MESSAGES_PER_CYCLE = 2
 
 
@@ -76,22 +76,20 @@ async def flows(site: LocalSite, module: str) -> None:
         raise Wedged(f"{module} {what} any more; {site.last_line(module)}") from None
 
 
-async def cycle_secs(site: LocalSite, module: str) -> float:
-    """How long one cycle of its work takes: some messages, and for the uploader a batch from its cut to storage."""
+async def one_cycle(site: LocalSite, module: str) -> None:
+    """Return when the module has done all it does: some messages, and for the uploader a batch brought to storage."""
     wanted = {f"edgeweir_{module}_received_messages_total": float(_MESSAGES_PER_CYCLE)}
     if module == "uploader":
         wanted["edgeweir_uploader_stored_batches_total"] = 1.0
     meter = site.meter(module)
-    longest = _CYCLE_AT_LEAST_SECS
-    for _ in range(3):
-        await meter.read()
-        began, before = time.monotonic(), {name: meter.total(name) for name in wanted}
-        async with asyncio.timeout(_BACK_SECS):
-            while any(meter.total(name) < before[name] + more for name, more in wanted.items()):
-                await asyncio.sleep(0.02)
-                await meter.read()
-        longest = max(longest, time.monotonic() - began)
-    return longest
+    before: dict[str, float] | None = None
+    while True:
+        if await meter.read():
+            now = {name: meter.total(name) for name in wanted}
+            before = before or now
+            if all(now[name] >= before[name] + more for name, more in wanted.items()):
+                return
+        await asyncio.sleep(_LOOK_SECS)
 
 
 async def running_pid(site: LocalSite, module: str) -> int:
@@ -105,24 +103,30 @@ async def running_pid(site: LocalSite, module: str) -> int:
     return pid
 
 
-async def fail_once(site: LocalSite, module: str, injection: Injection, secs: float) -> int:
-    """Let the call fail once, if it is made within this time; how many failed (threads count for themselves)."""
+async def fail_once(site: LocalSite, module: str, injection: Injection) -> int:
+    """Let the call fail once, if it is made within a cycle; how many failed (threads count for themselves)."""
     pid = await running_pid(site, module)
     try:
         async with injecting(pid, injection) as trace:
-            await trace.wait_injected(secs)
+            cycle = asyncio.create_task(one_cycle(site, module))
+            failed = asyncio.create_task(trace.wait_injected(_BACK_SECS))
+            try:
+                await asyncio.wait({cycle, failed}, timeout=_BACK_SECS, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                cycle.cancel()
+                failed.cancel()
     except ProcessGone:
         return 0
     return trace.injected
 
 
-async def fail_each_in_turn(site: LocalSite, module: str, call: str, how: str, secs: float, tally: Tally) -> None:
+async def fail_each_in_turn(site: LocalSite, module: str, call: str, how: str, tally: Tally) -> None:
     """The first such call of a cycle fails, then the second, ... until a cycle passes untouched."""
     number = 0
     while True:
         number += 1
         starts = site.supervisor.starts(module)
-        injected = await fail_once(site, module, Injection(call, how, str(number)), secs)
+        injected = await fail_once(site, module, Injection(call, how, str(number)))
         tally.injections += injected
         if site.supervisor.starts(module) > starts or site.supervisor.pid(module) is None:
             tally.crashes += 1
@@ -140,20 +144,18 @@ async def exhaust(
     site: LocalSite, module: str, rng: random.Random, *, until: float, only: str | None, say: Callable[[str], None]
 ) -> Tally:
     """Every way in which a call of this module may fail; stops early when the clock passes `until`."""
-    secs = await cycle_secs(site, module)
     counts = await count_calls(await running_pid(site, module), _RECORD_SECS)
     ways = ways_of(sorted(counts))
     rng.shuffle(ways)
     ways = [way for way in ways if only in (None, ":".join(way))]
     untouched = sorted(set(counts) - set(FAILURES) - set(NOT_INJECTED))
     tally = Tally(module, calls=sum(call in FAILURES for call in counts), ways=len(ways), untouched=untouched)
-    say(f"{module}: {len(counts)} calls, {len(ways)} ways to fail, a cycle takes {secs:.2f} s")
+    say(f"{module}: {len(counts)} calls, {len(ways)} ways to fail")
     for call, how in ways:
         if time.monotonic() > until:
             break
-        say(f"  {call}:{how}")
         began, injections, crashes = time.monotonic(), tally.injections, tally.crashes
-        await fail_each_in_turn(site, module, call, how, secs, tally)
+        await fail_each_in_turn(site, module, call, how, tally)
         tally.ways_done += 1
         say(
             f"  {call:16} {how:20} {tally.injections - injections:5} injections"
