@@ -2,7 +2,9 @@
 
 The promise: for rows x and y of one series, when x arrived before y and lies in the same hour folder or an earlier one,
 then x has the lower place, by batch number and place in the batch. So what stands first in the same folder, or in a
-later one, arrived first. Nothing follows from an earlier folder standing first, nor from two spools.
+later one, arrived first. Nothing follows from an earlier folder standing first. When a spool was replaced, all of the
+new one stands behind all of the old one; which is which is not written anywhere, so the order is taken that agrees best
+with the ledger.
 
 Of each device's messages one order is looked for that is what the rows say and what the ledger allows: no message
 before another that was acknowledged before the first was tried. What is open after that goes by first attempt.
@@ -11,10 +13,15 @@ before another that was acknowledged before the first was tried. What is open af
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import permutations
+from typing import Any, Final
 
 from simulator.ledger import Sent
 from simulator.stored import LaneRows
+
+# All their orders are tried: 24.
+_TRIED_SPOOLS: Final = 4
+_NEVER: Final = 2**62
 
 
 @dataclass
@@ -30,11 +37,28 @@ def find_arrival(sent: Iterable[Sent], stored: Iterable[LaneRows]) -> Arrival:
     devices: dict[str, dict[str, Sent]] = {}
     for each in sent:
         devices.setdefault(each.device, {})[each.message.message_id] = each
+    ordered = sorted(stored, key=lambda one: _first_promise(one, devices))
+    orders = permutations(ordered) if len(ordered) <= _TRIED_SPOOLS else iter([tuple(ordered)])
+    best = _arrival(next(orders), devices)
+    for order in orders:
+        if not best.misplaced:
+            break
+        best = min(best, _arrival(order, devices), key=lambda arrival: len(arrival.misplaced))
+    return best
+
+
+def _first_promise(spool: LaneRows, devices: Mapping[str, Mapping[str, Sent]]) -> int:
+    identities = (_identity(row) for _, row in spool.rows)
+    found = (devices.get(device, {}).get(message) for device, message, _ in identities)
+    return min((sent.deadline for sent in found if sent is not None and sent.deadline is not None), default=_NEVER)
+
+
+def _arrival(spools: Iterable[LaneRows], devices: Mapping[str, Mapping[str, Sent]]) -> Arrival:
+    stored = [place for spool in spools for place in spool.rows]
     arrival = Arrival()
     after: dict[str, dict[str, set[str]]] = {device: {} for device in devices}
-    for lane_rows in stored:
-        for (device, _), rows in _by_series(lane_rows, devices).items():
-            arrival.misplaced += _follow(device, rows, after[device])
+    for (device, _), rows in _by_series(stored, devices).items():
+        arrival.misplaced += _follow(device, rows, after[device])
     for device, messages in devices.items():
         _arrange(messages, after[device], arrival)
     return arrival
@@ -47,11 +71,13 @@ class _Place:
     i: int
 
 
-def _by_series(stored: LaneRows, devices: Mapping[str, Mapping[str, Sent]]) -> dict[tuple[str, str], list[_Place]]:
+def _by_series(
+    stored: Iterable[tuple[str, Mapping[str, Any]]], devices: Mapping[str, Mapping[str, Sent]]
+) -> dict[tuple[str, str], list[_Place]]:
     """The places of each series, in order; of a row that is stored more than once the first."""
     found: dict[tuple[str, str], list[_Place]] = {}
     seen: set[tuple[str, str, int]] = set()
-    for folder, row in stored.rows:
+    for folder, row in stored:
         device, message, i = _identity(row)
         if message not in devices.get(device, {}) or (device, message, i) in seen:
             continue

@@ -1,4 +1,7 @@
-"""A small model in a bundle, made by hand: its score is the spread (largest minus smallest) of the window's values."""
+"""A small model in a bundle, made by hand: its score is the spread (largest minus smallest) of the window's values.
+
+When it says why, a feature's contribution is its own spread.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -23,19 +26,28 @@ from contract.bundle import (
 )
 
 
-def spread_graph(features: int) -> bytes:
+def spread_graph(features: int, *, says_why: bool = False) -> bytes:
     axes = helper.make_tensor("axes", TensorProto.INT64, [2], np.array([1, 2]))
     nodes = [
         helper.make_node("ReduceMax", ["window", "axes"], ["high"], keepdims=0),
         helper.make_node("ReduceMin", ["window", "axes"], ["low"], keepdims=0),
         helper.make_node("Sub", ["high", "low"], ["score"]),
     ]
+    initializers, outputs = [axes], [helper.make_tensor_value_info("score", TensorProto.DOUBLE, ["batch"])]
+    if says_why:
+        initializers.append(helper.make_tensor("rows", TensorProto.INT64, [1], np.array([1])))
+        nodes += [
+            helper.make_node("ReduceMax", ["window", "rows"], ["highs"], keepdims=0),
+            helper.make_node("ReduceMin", ["window", "rows"], ["lows"], keepdims=0),
+            helper.make_node("Sub", ["highs", "lows"], ["contributions"]),
+        ]
+        outputs.append(helper.make_tensor_value_info("contributions", TensorProto.DOUBLE, ["batch", features]))
     graph = helper.make_graph(
         nodes,
         "spread",
         [helper.make_tensor_value_info("window", TensorProto.DOUBLE, ["batch", "length", features])],
-        [helper.make_tensor_value_info("score", TensorProto.DOUBLE, ["batch"])],
-        initializer=[axes],
+        outputs,
+        initializer=initializers,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.checker.check_model(model)
@@ -50,8 +62,9 @@ def spread_bundle(
     stride: int = 1,
     threshold: float = 5.0,
     series_pointer: str | None = "/machine",
+    says_why: bool = False,
 ) -> Bundle:
-    model = spread_graph(len(features))
+    model = spread_graph(len(features), says_why=says_why)
     window = tuple(tuple(float(row) for _ in features) for row in range(length))
     parity = encode_parity((ParityRow(window=window, score=float(length - 1), tolerance=1e-9),))
     manifest = Manifest(
@@ -61,7 +74,7 @@ def spread_bundle(
         features=features,
         max_gap_secs=10.0,
         window=Window(length, stride),
-        model=ModelFile(contributions=None),
+        model=ModelFile(contributions="contributions" if says_why else None),
         threshold=Threshold(threshold, "by hand"),
         training=Training(rows=0, series=0, sha256="sha256:" + "0" * 64),
         files={"model.onnx": sha256_digest(model), PARITY_FILE: sha256_digest(parity)},
