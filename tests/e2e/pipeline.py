@@ -22,6 +22,7 @@ from simulator.oracle import Verdict
 from simulator.process import Child
 from simulator.scenario import training_lines
 from simulator.stored import Storage, read_container, read_folder
+from simulator.supervisor import COOL_OFF_LIMIT_SECS
 
 ROOT = Path(__file__).parent.parent.parent
 POLICY = ROOT / "modules/anomaly_router/policy.example.yaml"
@@ -53,7 +54,9 @@ async def train(folder: Path) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def pipeline(state: Path, bundle: Path, *, time_scale: float) -> AsyncIterator[LocalSite]:
+async def pipeline(
+    state: Path, bundle: Path, *, time_scale: float, cool_off_limit_secs: float = COOL_OFF_LIMIT_SECS
+) -> AsyncIterator[LocalSite]:
     """All modules connected."""
     config = SiteConfig(
         root=ROOT,
@@ -62,6 +65,7 @@ async def pipeline(state: Path, bundle: Path, *, time_scale: float) -> AsyncIter
         policy=POLICY,
         desired={"uploader": {"batch_max_age_secs": 1.0, "retry_max_secs": 1.0}},
         time_scale=time_scale,
+        cool_off_limit_secs=cool_off_limit_secs,
     )
     async with run_site(config) as site:
         await site.wait_until_connected()

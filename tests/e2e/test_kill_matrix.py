@@ -16,6 +16,8 @@ from tests.e2e.pipeline import Feeder, pipeline, read_back, settle, verdict_of
 
 TIME_SCALE = 60.0
 _STEP_SECS = 45.0
+# So that rows do not gather while a module that has died a dozen times waits for its next start.
+_COOL_OFF_LIMIT_SECS = 20.0
 
 
 async def die_at_every_step(site: LocalSite, module: str, rng: random.Random) -> list[str]:
@@ -34,7 +36,7 @@ async def die_at_every_step(site: LocalSite, module: str, rng: random.Random) ->
 async def test_each_module_killed_between_any_two_steps_stores_everything_once(tmp_path: Path, bundle: Path) -> None:
     seed = random.randrange(1_000_000)
     print(f"seed {seed}")  # noqa: T201 - shown when the test fails, to run the same order of steps again
-    async with pipeline(tmp_path, bundle, time_scale=TIME_SCALE) as site:
+    async with pipeline(tmp_path, bundle, time_scale=TIME_SCALE, cool_off_limit_secs=_COOL_OFF_LIMIT_SECS) as site:
         feeder = Feeder(site)
         async with asyncio.TaskGroup() as group:
             group.create_task(feeder.run())
