@@ -6,6 +6,8 @@ the name it has.
 """
 
 import asyncio
+import gzip
+import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,13 +18,14 @@ from typing import Any, Final
 
 from contract.batch import parse_blob_name
 from contract.lanes import Lane
+from contract.timestamps import format_timestamp
 from edge_module.testing import Bench, ManualClock
 from tests import waiting
 from tests.chaos.cut_runs import Broken, Image, disk_with
 from tests.chaos.forgetful import power_supply
 from tests.chaos.forgetful_disk import Disk
 from tests.uploader.azurite import rows_in_folder
-from tests.uploader.lane_messages import anomalies, numbered, row
+from tests.uploader.lane_messages import START_MICROS, anomalies, readings, row
 from uploader.module import Uploader
 
 _ROWS: Final = 4
@@ -35,6 +38,7 @@ _SETTINGS: Final[Mapping[str, object]] = {
     "retry_max_secs": 1,
 }
 _HURRY: Final = 100.0
+_INTERVAL_MICROS: Final = 360_000_000
 
 
 class HurriedClock(ManualClock):
@@ -46,7 +50,7 @@ class HurriedClock(ManualClock):
 
 @dataclass(frozen=True)
 class Delivery:
-    """One message of the router. Its rows are numbered from `first` on."""
+    """One message of the router. Its rows are numbered from `first` on, and every third message crosses an hour."""
 
     lane: Lane
     message_id: str
@@ -54,9 +58,8 @@ class Delivery:
 
     @property
     def body(self) -> bytes:
-        if self.lane == "anomalies":
-            return anomalies(row(i) for i in range(self.first, self.first + _ROWS))
-        return numbered(self.first, _ROWS)
+        rows = (row(i, t=format_timestamp(START_MICROS + i * _INTERVAL_MICROS)) for i in _numbers(self))
+        return anomalies(rows) if self.lane == "anomalies" else readings(rows)
 
 
 @dataclass(frozen=True)
@@ -125,18 +128,31 @@ async def live_through(
 
 
 def judge(given: Sequence[Delivery], folder: Path) -> None:
-    """Every row once, and per lane and spool the numbers of files from 1 without a gap. Raises Broken."""
+    """Every row once, in order; per lane and spool the numbers of files from 1 without a gap. Raises Broken."""
     root = folder / _STORED
     for lane in _LANES:
         found = Counter(int(str(line["i"])) for line in rows_in_folder(root, lane))
-        wanted = {i for each in given if each.lane == lane for i in range(each.first, each.first + _ROWS)}
+        wanted = {i for each in given if each.lane == lane for i in _numbers(each)}
         if missing := wanted - found.keys():
             raise Broken(f"missing in {lane}: rows {sorted(missing)[:5]}, {len(missing)} in all")
         if twice := [i for i, count in found.items() if count > 1]:
             raise Broken(f"duplicated in {lane}: rows {twice[:5]}, {len(twice)} in all")
         if extra := found.keys() - wanted:
             raise Broken(f"never sent in {lane}: rows {sorted(extra)[:5]}")
+        _judge_order(root, lane)
     _judge_numbers(root)
+
+
+def _judge_order(root: Path, lane: Lane) -> None:
+    """A row that came before another, in the same hour folder or an earlier one, is stored before it."""
+    files = [(parse_blob_name(file.relative_to(root).as_posix()), file) for file in root.glob(f"{lane}/**/*.jsonl.gz")]
+    latest: dict[str, int] = {}
+    for name, file in sorted(files, key=lambda each: each[0].batch_no):
+        for line in gzip.decompress(file.read_bytes()).splitlines():
+            i = int(json.loads(line)["i"])
+            if later := [other for folder, other in latest.items() if folder >= name.folder and other > i]:
+                raise Broken(f"order in {lane}: row {i} is stored after row {max(later)}")
+            latest[name.folder] = i
 
 
 def _judge_numbers(root: Path) -> None:
@@ -147,6 +163,10 @@ def _judge_numbers(root: Path) -> None:
     for sequence, found in numbers.items():
         if sorted(found) != list(range(1, len(found) + 1)):
             raise Broken(f"numbers of {sequence} are {sorted(found)}")
+
+
+def _numbers(delivery: Delivery) -> range:
+    return range(delivery.first, delivery.first + _ROWS)
 
 
 def _bench(folder: Path, boot_id: str) -> Bench[Any]:
