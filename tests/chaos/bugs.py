@@ -15,6 +15,7 @@ _STORE: Final = "libs/edge_module/edge_module/store.py"
 _ACK_QUEUE: Final = "libs/edge_module/edge_module/ack_queue.py"
 _WINDOWS: Final = "modules/scorer/scorer/windows_store.py"
 _BLOBS: Final = "modules/uploader/uploader/blob_store.py"
+_SENDER: Final = "modules/uploader/uploader/sender.py"
 
 ALL_MODULES: Final = ("scorer", "anomaly_router", "uploader")
 
@@ -109,7 +110,7 @@ OUTBOX_UNSYNCED = _sabotage(
     "outbox_unsynced",
     Patch(_STORE, '"PRAGMA synchronous = FULL"', '"PRAGMA synchronous = NORMAL"'),
     parts=ALL_MODULES,
-    cells=("site/power_cut",),
+    cells=("site/power_comes_and_goes", "site/power_cut"),
     why="The usual advice for WAL: NORMAL is as consistent and much faster. But it is not durable: at a power cut the "
     "last commits are gone, acknowledged inputs and numbers of published messages among them.",
 )
@@ -147,3 +148,39 @@ SABOTAGES: Final = (
     OUTBOX_UNSYNCED,
     TWIN_OUT_OF_TURN,
 )
+"""Those that every run must catch."""
+
+CONFIRMED_EARLY: Final = _sabotage(
+    "confirmed_early",
+    Patch(
+        _SENDER,
+        """\
+            self._context.reach("uploader_before_put")
+            outcome""",
+        """\
+            self._context.reach("uploader_before_put")
+            await self._confirm(delivery, Stored())  # no other attempt may begin on it meanwhile
+            outcome""",
+    ),
+    Patch(
+        _SENDER,
+        "                return 0 if await self._confirm(delivery, outcome) else failures + 1\n",
+        "                return 0\n",
+    ),
+    parts=("uploader",),
+    cells=("uploader-storage/down", "uploader-storage/flapping"),
+    why="A batch leaves the spool when it is taken to be sent, so that nobody takes it twice. After an attempt that "
+    "failed nothing is left to repeat.",
+)
+
+BOOT_ID_IGNORED: Final = _sabotage(
+    "boot_id_ignored",
+    Patch(_STORE, 'if self._meta("boot_id") != boot_id.encode():', 'if self._meta("boot_id") is None:'),
+    parts=ALL_MODULES,
+    cells=("site/power_cut", "site/power_comes_and_goes"),
+    why="What edgeHub has acknowledged is taken for safe. edgeHub does not sync it: at a power cut what modules had "
+    "sent on in the last moments is gone, and nobody sends it again.",
+)
+
+MORE: Final = (CONFIRMED_EARLY, BOOT_ID_IGNORED)
+"""Further ones, for the long run and for `python -m tests.chaos.sabotage NAME`."""

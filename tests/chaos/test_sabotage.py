@@ -1,19 +1,18 @@
 """Every planted bug fits today's source, has cells to show under, and one of them is caught from end to end."""
 
-import asyncio
 import random
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.bugs import ACKNOWLEDGES_EARLY, SABOTAGES, Sabotage
+from tests.chaos.bugs import ACKNOWLEDGES_EARLY, MORE, SABOTAGES, Sabotage
 from tests.chaos.builds import patched
 from tests.chaos.matrix import find_cell
 from tests.chaos.results import SabotageResult
 from tests.chaos.sabotage import catch, find_sabotage
 from tests.e2e.pipeline import train
 
-each_sabotage = pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda one: one.name)
+each_sabotage = pytest.mark.parametrize("sabotage", [*SABOTAGES, *MORE], ids=lambda one: one.name)
 
 
 @each_sabotage
@@ -29,17 +28,18 @@ def test_a_planted_bug_is_judged_by_cells_of_the_honest_matrix_on_one_kind_of_si
 
 
 def test_there_are_at_least_six_planted_bugs_and_none_by_another_name() -> None:
-    assert len({one.name for one in SABOTAGES}) == len(SABOTAGES) >= 6
+    assert len(SABOTAGES) >= 6
+    assert len({one.name for one in (*SABOTAGES, *MORE)}) == len(SABOTAGES) + len(MORE)
     assert find_sabotage("acknowledges_early") is ACKNOWLEDGES_EARLY
     with pytest.raises(LookupError, match="acknowledges_early"):
         find_sabotage("no such bug")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_a_module_that_acknowledges_early_is_caught_by_the_oracle(tmp_path: Path) -> None:
     bundle = await train(tmp_path)
     result = SabotageResult(name=ACKNOWLEDGES_EARLY.name, seed=random.randrange(1_000_000), caught=False)
-    async with asyncio.timeout(110):
-        await catch(ACKNOWLEDGES_EARLY, tmp_path / "site", bundle, result, secs=60)
+    await catch(ACKNOWLEDGES_EARLY, tmp_path / "site", bundle, result, secs=120)
     assert result.caught, result
     assert "missing" in result.said
