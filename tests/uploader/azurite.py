@@ -1,13 +1,7 @@
-"""Azurite for these tests, and what it holds afterwards, read with the SDK and the contract alone."""
+"""What Azurite holds after a test, read with the SDK and the contract alone."""
 
-import base64
 import gzip
-import os
-import re
-import secrets
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,61 +9,26 @@ import msgspec
 from azure.storage.blob import ContainerClient
 
 from contract.batch import BlobMeta, BlobName, parse_blob_name, parse_metadata, sha256_hex
-from simulator.azurite_setup import NODE, entry_point, install
-from simulator.project import find_root
+from simulator.azurite import Azurite
 
 API_VERSION = "2019-07-07"
-_LISTENS = re.compile(rb"successfully listens on http://[^:]+:(\d+)")
 
 
-class Azurite(NamedTuple):
-    account: str
-    key: str
-    port: int
+def container_of(azurite: Azurite, name: str) -> ContainerClient:
+    return ContainerClient.from_connection_string(
+        azurite.connection_string, name, api_version=API_VERSION, retry_total=0
+    )
 
-    def connection_string(self, port: int | None = None, *, key: str | None = None) -> str:
-        """For whoever comes over this port (a proxy's), or with another key."""
-        endpoint = f"http://127.0.0.1:{port or self.port}/{self.account}"
-        account = f"AccountName={self.account};AccountKey={key or self.key}"
-        return f"DefaultEndpointsProtocol=http;{account};BlobEndpoint={endpoint};"
 
-    def container(self, name: str) -> ContainerClient:
-        return ContainerClient.from_connection_string(
-            self.connection_string(), name, api_version=API_VERSION, retry_total=0
-        )
+def with_key(azurite: Azurite, key: str) -> str:
+    """Its connection string with another key."""
+    return replace(azurite.account, key=key).connection_string(azurite.port)
 
 
 class StoredBlob(NamedTuple):
     name: BlobName
     meta: BlobMeta
     rows: list[dict[str, object]]
-
-
-@contextmanager
-def run_azurite() -> Iterator[Azurite]:
-    root = find_root()
-    install(root)
-    account, key = "edgeweirtest", base64.b64encode(secrets.token_bytes(64)).decode()
-    command: list[str | Path] = [NODE, entry_point(root), "--blobHost", "127.0.0.1", "--blobPort", "0"]
-    process = subprocess.Popen(
-        [*command, "--inMemoryPersistence", "--disableTelemetry", "--silent"],
-        env={**os.environ, "AZURITE_ACCOUNTS": f"{account}:{key}"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        yield Azurite(account, key, _port_of(process))
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
-
-
-def _port_of(process: subprocess.Popen[bytes]) -> int:
-    assert process.stdout is not None
-    for line in process.stdout:
-        if found := _LISTENS.search(line):
-            return int(found[1])
-    raise RuntimeError("Azurite ended before it listened")
 
 
 def stored_blobs(container: ContainerClient) -> list[StoredBlob]:

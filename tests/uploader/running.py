@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from edge_module.testing import Bench
+from simulator.azurite import Azurite
 from tests import waiting
-from tests.uploader.azurite import Azurite
 from uploader.module import Uploader
 from uploader.settings import Settings
 
@@ -37,7 +37,7 @@ def mount_secret(folder: Path, text: str) -> None:
 
 
 def make_bench(folder: Path, azurite: Azurite, settings: Desired, *, port: int | None = None) -> Bench[Settings]:
-    mount_secret(folder, azurite.connection_string(port))
+    mount_secret(folder, azurite.account.connection_string(port or azurite.port))
     return Bench(Uploader, folder, settings=settings, config_dir=folder)
 
 

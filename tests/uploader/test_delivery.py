@@ -8,7 +8,17 @@ import pytest
 from azure.storage.blob import ContentSettings
 
 from edge_module.testing import Bench
-from tests.uploader.azurite import Azurite, assert_chain_is_whole, rows_in_folder, stored_blobs, stored_rows
+from simulator.azurite import Azurite
+from simulator.fault_proxy import Down, FaultProxy, LoseResponse, Timeout, run_fault_proxy
+from simulator.fault_proxy.toxics import STREAMS
+from tests.uploader.azurite import (
+    assert_chain_is_whole,
+    container_of,
+    rows_in_folder,
+    stored_blobs,
+    stored_rows,
+    with_key,
+)
 from tests.uploader.lane_messages import (
     HOUR_MICROS,
     MODEL,
@@ -19,13 +29,23 @@ from tests.uploader.lane_messages import (
     rejected,
     row,
 )
-from tests.uploader.proxy import run_proxy
 from tests.uploader.running import desired, drain, feed, is_drained, make_bench, mount_secret, until, working
 from uploader.settings import Settings
 
 
 def failed_attempts(bench: Bench[Settings], reason: str) -> float:
     return bench.metrics.value("failed_attempts", destination="storage", reason=reason)
+
+
+def take_away(proxy: FaultProxy, how: str) -> None:
+    match how:
+        case "refuse":
+            proxy.add(Down())
+        case "hang":
+            for stream in STREAMS:
+                proxy.add(Timeout(timeout=0, stream=stream))
+        case "lose_response":
+            proxy.lose_response(LoseResponse(nth=None))
 
 
 async def test_rows_reach_the_container_once_with_their_envelope(
@@ -35,7 +55,7 @@ async def test_rows_reach_the_container_once_with_their_envelope(
     for first in range(0, 60, 10):
         assert feed(bench, numbered(first, 10)) == "handled"
     await drain(bench)
-    container = azurite.container(container_name)
+    container = container_of(azurite, container_name)
     blobs = stored_blobs(container)
     assert stored_rows(container) == list(range(60))
     assert_chain_is_whole(blobs)
@@ -49,7 +69,7 @@ async def test_rows_lie_in_the_hour_of_their_own_time(tmp_path: Path, azurite: A
     times = [START_MICROS / 1e6, START_MICROS / 1e6 - 3600, None, "soon", "2099-01-01T00:00:00Z"]
     feed(bench, readings(row(i, t=t) for i, t in enumerate(times)))
     await drain(bench)
-    blobs = stored_blobs(azurite.container(container_name))
+    blobs = stored_blobs(container_of(azurite, container_name))
     by_folder = {blob.name.folder: [stored["i"] for stored in blob.rows] for blob in blobs}
     assert by_folder == {
         "date=2026-11-18/hour=11": [0],
@@ -64,7 +84,7 @@ async def test_a_batch_never_mixes_policies_or_models(tmp_path: Path, azurite: A
     feed(bench, readings([row(1)], policy="other"))
     feed(bench, readings([row(2)], model=None))
     await drain(bench)
-    found = {(blob.meta.policy, blob.meta.model) for blob in stored_blobs(azurite.container(container_name))}
+    found = {(blob.meta.policy, blob.meta.model) for blob in stored_blobs(container_of(azurite, container_name))}
     assert found == {(POLICY, MODEL.digest), ("other", MODEL.digest), (POLICY, None)}
 
 
@@ -72,24 +92,24 @@ async def test_a_batch_never_mixes_policies_or_models(tmp_path: Path, azurite: A
 async def test_an_outage_delays_and_neither_loses_nor_doubles(
     tmp_path: Path, azurite: Azurite, container_name: str, mode: str
 ) -> None:
-    with run_proxy(azurite.port) as proxy:
+    async with run_fault_proxy("127.0.0.1", azurite.port, http=True) as proxy:
         settings = desired(container_name, batch_max_rows=10, attempt_base_secs=0.3)
         bench = make_bench(tmp_path, azurite, settings, port=proxy.port)
         async with working(bench):
             feed(bench, numbered(0, 10))
             await until(lambda: is_drained(bench))
-            proxy.set_mode(mode)  # type: ignore[arg-type]  # parametrized with its values
+            take_away(proxy, mode)
             for first in range(10, 50, 10):
                 feed(bench, numbered(first, 10))
             await until(lambda: failed_attempts(bench, "storage_unreachable") >= 2)
             assert "storage_unreachable" in bench.health.reasons()
-            proxy.set_mode("pass")
+            proxy.reset()
             await until(lambda: is_drained(bench))
             assert "storage_unreachable" not in bench.health.reasons()
         if mode == "lose_response":
-            assert proxy.lost > 0
+            assert proxy.http.lost
             assert bench.metrics.value("found_batches", lane="readings", destination="storage") >= 1
-    container = azurite.container(container_name)
+    container = container_of(azurite, container_name)
     assert stored_rows(container) == list(range(50))
     assert_chain_is_whole(stored_blobs(container))
 
@@ -101,9 +121,9 @@ async def test_a_port_where_nobody_listens_is_an_outage_too(
     feed(bench, numbered(0, 3))
     async with working(bench):
         await until(lambda: "storage_unreachable" in bench.health.reasons())
-        mount_secret(tmp_path, azurite.connection_string())
+        mount_secret(tmp_path, azurite.connection_string)
         await until(lambda: is_drained(bench))
-    assert stored_rows(azurite.container(container_name)) == [0, 1, 2]
+    assert stored_rows(container_of(azurite, container_name)) == [0, 1, 2]
 
 
 async def test_a_wrong_credential_holds_until_the_file_has_the_right_one(
@@ -111,22 +131,22 @@ async def test_a_wrong_credential_holds_until_the_file_has_the_right_one(
 ) -> None:
     settings = desired(container_name, retry_max_secs=3600)
     bench = make_bench(tmp_path, azurite, settings)
-    mount_secret(tmp_path, azurite.connection_string(key="d3Jvbmc="))
+    mount_secret(tmp_path, with_key(azurite, "d3Jvbmc="))
     feed(bench, numbered(0, 3))
     async with working(bench):
         await until(lambda: "auth_refused" in bench.health.reasons())
         mount_secret(tmp_path, "no connection string")
         await until(lambda: "credential_missing" in bench.health.reasons())
         assert "auth_refused" not in bench.health.reasons()
-        mount_secret(tmp_path, azurite.connection_string())
+        mount_secret(tmp_path, azurite.connection_string)
         await until(lambda: is_drained(bench))
         assert not bench.health.reasons().keys() & {"auth_refused", "credential_missing"}
-    assert stored_rows(azurite.container(container_name)) == [0, 1, 2]
+    assert stored_rows(container_of(azurite, container_name)) == [0, 1, 2]
 
 
 async def test_no_secret_is_in_any_report(tmp_path: Path, azurite: Azurite, container_name: str) -> None:
     bench = make_bench(tmp_path, azurite, desired(container_name))
-    mount_secret(tmp_path, azurite.connection_string(key="hush5"))
+    mount_secret(tmp_path, with_key(azurite, "hush5"))
     feed(bench, numbered(0, 1))
     async with working(bench):
         await until(lambda: failed_attempts(bench, "credential_missing") > 0)
@@ -143,7 +163,7 @@ async def test_a_name_that_is_taken_starts_a_new_spool_id_and_goes_on(
     async with working(bench):
         await until(lambda: bench.metrics.value("cut_batches", lane="readings") == 3)
         names = [name for (name,) in bench.engine.store.db.execute("SELECT name FROM uploader_deliveries")]
-        container = azurite.container(container_name)
+        container = container_of(azurite, container_name)
         container.create_container()
         container.upload_blob(names[1], b"of another writer", content_settings=ContentSettings())
         bench.method("resume")
@@ -159,9 +179,9 @@ async def test_a_name_that_is_taken_starts_a_new_spool_id_and_goes_on(
 async def test_one_destination_offline_holds_up_nothing_else(
     tmp_path: Path, azurite: Azurite, container_name: str
 ) -> None:
-    with run_proxy(azurite.port) as proxy:
-        proxy.set_mode("hang")
-        (tmp_path / "other").write_text(azurite.connection_string(proxy.port))
+    async with run_fault_proxy("127.0.0.1", azurite.port, http=True) as proxy:
+        take_away(proxy, "hang")
+        (tmp_path / "other").write_text(azurite.account.connection_string(proxy.port))
         settings = desired(container_name, attempt_base_secs=600)
         storage: dict[str, object] = settings["destinations"][0]  # type: ignore[index]
         slow = {**storage, "name": "slow", "connection_string_file": "other", "container": f"{container_name}-2"}
@@ -175,10 +195,10 @@ async def test_one_destination_offline_holds_up_nothing_else(
             await until(lambda: bench.metrics.value("stored_rows", lane="rejected", destination="local") == 1)
             owed = bench.module.status()["backlog"]
             assert {(line["destination"], line["rows"]) for line in owed} == {("slow", 30)}  # type: ignore[attr-defined]
-            proxy.set_mode("pass")
+            proxy.reset()
             await until(lambda: is_drained(bench))
-    assert stored_rows(azurite.container(f"{container_name}-2")) == list(range(30))
-    assert stored_rows(azurite.container(container_name)) == list(range(30))
+    assert stored_rows(container_of(azurite, f"{container_name}-2")) == list(range(30))
+    assert stored_rows(container_of(azurite, container_name)) == list(range(30))
 
 
 async def test_rejected_lies_in_the_state_folder(tmp_path: Path, azurite: Azurite, container_name: str) -> None:
@@ -189,7 +209,7 @@ async def test_rejected_lies_in_the_state_folder(tmp_path: Path, azurite: Azurit
     rows = rows_in_folder(tmp_path)
     assert [(stored["reason"], stored["site"]) for stored in rows] == [("not_json", "site"), ("not_json", "site")]
     assert sorted(b64decode(str(stored["body_b64"])) for stored in rows) == [b"not json", b"{ broken"]
-    assert not azurite.container(container_name).exists()
+    assert not container_of(azurite, container_name).exists()
 
 
 async def test_flush_cuts_at_once_and_pause_stops_sending_also_after_a_restart(
@@ -207,10 +227,10 @@ async def test_flush_cuts_at_once_and_pause_stops_sending_also_after_a_restart(
         feed(bench, numbered(5, 5))
         bench.method("flush")
         await until(lambda: bench.metrics.value("cut_batches", lane="readings") == 1)
-        assert not azurite.container(container_name).exists()
+        assert not container_of(azurite, container_name).exists()
         bench.method("resume")
         await until(lambda: is_drained(bench))
-    assert stored_rows(azurite.container(container_name)) == list(range(10))
+    assert stored_rows(container_of(azurite, container_name)) == list(range(10))
 
 
 async def test_a_full_spool_acknowledges_nothing_and_recovers(
@@ -227,7 +247,7 @@ async def test_a_full_spool_acknowledges_nothing_and_recovers(
         await until(lambda: feed(bench, numbered(accepted, 100)) == "handled")
         bench.method("flush")
         await until(lambda: is_drained(bench))
-    assert stored_rows(azurite.container(container_name)) == list(range(accepted + 100))
+    assert stored_rows(container_of(azurite, container_name)) == list(range(accepted + 100))
 
 
 async def test_rows_of_a_lane_without_a_destination_wait_for_one(
@@ -243,7 +263,7 @@ async def test_rows_of_a_lane_without_a_destination_wait_for_one(
         assert bench.set_settings(settings).outcome == "accepted"
         await until(lambda: is_drained(bench))
     assert "no_destination" not in bench.health.reasons()
-    assert stored_rows(azurite.container(container_name)) == list(range(5))
+    assert stored_rows(container_of(azurite, container_name)) == list(range(5))
 
 
 async def test_batches_of_a_destination_that_is_no_longer_named_wait_for_it(
@@ -261,7 +281,7 @@ async def test_batches_of_a_destination_that_is_no_longer_named_wait_for_it(
         assert named == {"local": None, "storage": "destination_unknown"}
         bench.set_settings(settings)
         await until(lambda: is_drained(bench))
-    assert stored_rows(azurite.container(container_name)) == list(range(5))
+    assert stored_rows(container_of(azurite, container_name)) == list(range(5))
 
 
 def test_an_hour_is_an_hour() -> None:
@@ -271,26 +291,27 @@ def test_an_hour_is_an_hour() -> None:
 async def test_what_is_sent_is_what_a_stack_hub_understands(
     tmp_path: Path, azurite: Azurite, container_name: str
 ) -> None:
-    with run_proxy(azurite.port) as proxy:
+    async with run_fault_proxy("127.0.0.1", azurite.port, http=True) as proxy:
         bench = make_bench(tmp_path, azurite, desired(container_name, batch_max_rows=5), port=proxy.port)
         for first in range(0, 15, 5):
             feed(bench, numbered(first, 5))
         await drain(bench)
-        heads = [head.lower() for head in proxy.heads]
-    assert heads
-    assert all("x-ms-version: 2019-07-07" in head for head in heads)
+        requests = proxy.requests
+    assert requests
+    assert {request.header("x-ms-version") for request in requests} == {"2019-07-07"}
     newer = ("x-ms-tags", "x-ms-access-tier", "x-ms-encryption-scope", "x-ms-immutability", "x-ms-legal-hold")
-    assert not [head for head in heads if any(header in head for header in newer)]
-    made = [head for head in heads if head.startswith("put") and "restype=container" in head.splitlines()[0]]
-    assert len(made) == 1, "the container is made once"
-    put = [head for head in heads if head.startswith("put") and "x-ms-blob-type: blockblob" in head]
+    sent = {name.lower() for request in requests for name, _ in request.headers}
+    assert not [name for name in sent if name.startswith(newer)]
+    made = [request for request in requests if ("restype", "container") in request.query_items]
+    assert [request.method for request in made] == ["PUT"], "the container is made once"
+    put = [request for request in requests if request.header("x-ms-blob-type") == "BlockBlob"]
     # One was refused, because the container was missing.
     assert len(put) == 4
-    for head in put:
-        assert "if-none-match: *" in head
-        assert "x-ms-blob-content-md5: " in head
-        assert "x-ms-meta-previous_sha256: " in head
-        assert "comp=" not in head.splitlines()[0], "a single Put Blob"
+    for request in put:
+        assert (request.method, request.header("if-none-match")) == ("PUT", "*")
+        assert request.header("x-ms-blob-content-md5")
+        assert request.header("x-ms-meta-previous_sha256") is not None
+        assert "comp" not in dict(request.query_items), "a single Put Blob"
 
 
 async def test_a_disk_that_refuses_now_and_then_loses_and_doubles_nothing(
@@ -310,7 +331,7 @@ async def test_a_disk_that_refuses_now_and_then_loses_and_doubles_nothing(
             await until(lambda body=body, name=name: feed(bench, body, message_id=name) != "held")  # type: ignore[misc]
         refusing.cancel()
         await until(lambda: is_drained(bench))
-    container = azurite.container(container_name)
+    container = container_of(azurite, container_name)
     assert stored_rows(container) == list(range(100))
     assert_chain_is_whole(stored_blobs(container))
 
@@ -330,4 +351,4 @@ async def test_a_batch_that_cannot_be_cut_is_told_and_tried_again(
             await until(lambda: "cut_failed" in bench.health.reasons())
         await until(lambda: "cut_failed" not in bench.health.reasons())
         await until(lambda: is_drained(bench))
-    assert stored_rows(azurite.container(container_name)) == list(range(5))
+    assert stored_rows(container_of(azurite, container_name)) == list(range(5))

@@ -16,10 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.uploader.azurite import Azurite, assert_chain_is_whole, rows_in_folder, stored_blobs, stored_rows
+from simulator.azurite import Azurite
+from simulator.fault_proxy import LoseResponse, Timeout, run_fault_proxy
+from tests.uploader.azurite import (
+    assert_chain_is_whole,
+    container_of,
+    rows_in_folder,
+    stored_blobs,
+    stored_rows,
+)
 from tests.uploader.lane_messages import anomalies, numbered, rejected, row
-from tests.uploader.proxy import run_proxy
-from tests.uploader.running import Desired, desired, feed, make_bench, mount_secret
+from tests.uploader.running import Desired, desired, feed, make_bench, mount_secret, until
 from uploader.sender import STEPS
 
 # Within this loopback network nobody answers on any port.
@@ -91,7 +98,7 @@ def test_killed_at_every_step_everything_is_stored_once(tmp_path: Path, azurite:
     with process(tmp_path):
         wait_until(lambda: is_drained(tmp_path))
     expected = sorted(5 * position + i for position in range(5 * len(STEPS)) if position % 5 != 4 for i in range(5))
-    container = azurite.container(container_name)
+    container = container_of(azurite, container_name)
     assert stored_rows(container) == expected
     assert sorted(stored["i"] for stored in rows_in_folder(kept, "readings")) == expected  # type: ignore[type-var]
     assert sorted(str(stored["body_b64"]) for stored in rows_in_folder(tmp_path)) == [
@@ -116,41 +123,42 @@ def test_killed_while_it_accepts_it_keeps_all_or_nothing(
     bench.close()
     with process(tmp_path):
         wait_until(lambda: is_drained(tmp_path))
-    assert stored_rows(azurite.container(container_name)) == [0, 1, 2, 3, 4]
+    assert stored_rows(container_of(azurite, container_name)) == [0, 1, 2, 3, 4]
 
 
-def test_sigterm_ends_it_within_ten_seconds_while_an_upload_hangs(
+async def test_sigterm_ends_it_within_ten_seconds_while_an_upload_hangs(
     tmp_path: Path, azurite: Azurite, container_name: str
 ) -> None:
     settings = desired(container_name, attempt_base_secs=600)
-    with run_proxy(azurite.port) as proxy:
-        proxy.set_mode("hang")
+    async with run_fault_proxy("127.0.0.1", azurite.port) as proxy:
+        proxy.add(Timeout(timeout=0, stream="upstream"))
         give(tmp_path, azurite, settings, {"m": ("readings", numbered(0, 5)), "a": ("anomalies", anomalies([row(9)]))})
-        mount_secret(tmp_path, azurite.connection_string(proxy.port))
+        mount_secret(tmp_path, azurite.account.connection_string(proxy.port))
         with process(tmp_path) as running:
-            wait_until(lambda: proxy.connections > 0)
+            await until(lambda: proxy.accepted > 0)
             running.send_signal(signal.SIGTERM)
-            assert running.wait(timeout=10) == 0
-    mount_secret(tmp_path, azurite.connection_string())
+            await until(lambda: running.poll() is not None, secs=10)
+            assert running.returncode == 0
+    mount_secret(tmp_path, azurite.connection_string)
     with process(tmp_path):
-        wait_until(lambda: is_drained(tmp_path))
-    container = azurite.container(container_name)
+        await until(lambda: is_drained(tmp_path))
+    container = container_of(azurite, container_name)
     assert stored_rows(container) == [0, 1, 2, 3, 4]
     assert stored_rows(container, "anomalies") == [9]
 
 
-def test_killed_in_the_middle_of_an_upload_whose_answer_was_lost(
+async def test_killed_in_the_middle_of_an_upload_whose_answer_was_lost(
     tmp_path: Path, azurite: Azurite, container_name: str
 ) -> None:
-    with run_proxy(azurite.port) as proxy:
+    async with run_fault_proxy("127.0.0.1", azurite.port, http=True) as proxy:
         give(tmp_path, azurite, desired(container_name, batch_max_rows=5), {"m": ("readings", numbered(0, 5))})
-        azurite.container(container_name).create_container()
-        mount_secret(tmp_path, azurite.connection_string(proxy.port))
-        proxy.set_mode("lose_response")
+        container_of(azurite, container_name).create_container()
+        mount_secret(tmp_path, azurite.account.connection_string(proxy.port))
+        proxy.lose_response(LoseResponse(nth=None))
         with process(tmp_path) as running:
-            wait_until(lambda: proxy.lost > 0)
+            await until(lambda: proxy.http.lost)
             running.kill()
-        proxy.set_mode("pass")
+        proxy.reset()
         with process(tmp_path):
-            wait_until(lambda: is_drained(tmp_path))
-    assert stored_rows(azurite.container(container_name)) == [0, 1, 2, 3, 4]
+            await until(lambda: is_drained(tmp_path))
+    assert stored_rows(container_of(azurite, container_name)) == [0, 1, 2, 3, 4]
