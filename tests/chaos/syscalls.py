@@ -125,12 +125,13 @@ async def fail_each_in_turn(site: LocalSite, module: str, call: str, how: str, t
     number = 0
     while True:
         number += 1
+        # A cycle begins when all is well: connecting again is no part of it, or it would grow with every failure.
+        await flows(site, module)
         starts = site.supervisor.starts(module)
         injected = await fail_once(site, module, Injection(call, how, str(number)))
         tally.injections += injected
         if site.supervisor.starts(module) > starts or site.supervisor.pid(module) is None:
             tally.crashes += 1
-            await flows(site, module)
         if not injected:
             break
     await flows(site, module)
