@@ -6,6 +6,7 @@ While a failure lasts the module names it, acknowledges nothing and stays; when 
 import asyncio
 from typing import Final
 
+from simulator.local_site import EDGE_HUB
 from tests.chaos.arena import MODULES, Arena, Cell, CellFailed
 from tests.chaos.call_failures import FAILURES
 from tests.chaos.tracing import Injection, NoStrace, ProcessGone, TracingRefused, count_calls, injecting
@@ -45,6 +46,12 @@ async def calls_fail_for_a_while(arena: Arena, part: str, call: str, how: str, r
         raise CellFailed(str(error)) from None
     arena.note(f"{part} {call} {how}: {trace.injected} injected, it said {reason}")
     await until_it_is_over(arena.site, part, reason, _OVER_WITHIN_SECS)
+
+
+async def hub_calls_fail_for_a_while(arena: Arena, call: str, how: str) -> None:
+    """Every such call of edgeHub fails. Nobody asks it for its health; what counts is what becomes of the rows."""
+    injected = await fail(arena, EDGE_HUB, Injection(call, how, "1+"), hold=_LASTS_SECS)
+    arena.note(f"{EDGE_HUB} {call} {how}: {injected} injected")
 
 
 async def slow_disk(arena: Arena, part: str) -> None:
@@ -100,4 +107,11 @@ def _cells(part: str) -> tuple[Cell, ...]:
     )
 
 
-CELLS: Final[tuple[Cell, ...]] = tuple(cell for part in MODULES for cell in _cells(part))
+_HUB_CELLS = (
+    Cell(EDGE_HUB, "every_sync_fails", lambda arena: hub_calls_fail_for_a_while(arena, "fdatasync", "error=EIO")),
+    Cell(
+        EDGE_HUB, "every_write_says_full", lambda arena: hub_calls_fail_for_a_while(arena, "pwrite64", "error=ENOSPC")
+    ),
+)
+
+CELLS: Final[tuple[Cell, ...]] = (*(cell for part in MODULES for cell in _cells(part)), *_HUB_CELLS)
