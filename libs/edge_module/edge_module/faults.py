@@ -46,6 +46,9 @@ _DISK_CODES = frozenset(
     }
 )
 
+# SQLite calls it an I/O error when the index of its log cannot grow; a disk that is full is why.
+_FULL_CODES = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE})
+
 # Somebody holds a lock of the file: another process, or this one when the system refused to release it.
 _LOCK_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
 
@@ -58,7 +61,7 @@ def disk_reason(error: BaseException) -> DiskReason | None:
         return "disk_error" if error.errno in _DISK_ERRNOS else None
     if isinstance(error, sqlite3.Error):
         code = _code_of(error)
-        if code == sqlite3.SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL or _extended_code_of(error) in _FULL_CODES:
             return "disk_full"
         if code in _DISK_CODES:
             return "disk_error"
@@ -89,5 +92,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _code_of(error: sqlite3.Error) -> int:
     """The primary result code; an extended one has it in its low byte."""
+    return _extended_code_of(error) & 0xFF
+
+
+def _extended_code_of(error: sqlite3.Error) -> int:
     code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return code & 0xFF
+    return code
