@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO, Final, NoReturn
 
-from tests.chaos.arena import Arena
+from tests.chaos.arena import Arena, CellFailed
 
 CANNOT_MOUNT: Final = "cannot mount a small disk: run as root, or where user namespaces are allowed (unshare -rm)"
 _SOURCE = "edgeweir-small-disk-"
@@ -31,7 +31,7 @@ _ROOM_BYTES = 16 * 1024 * 1024
 _STOP_SECS = 20.0
 
 
-class CannotMount(Exception):
+class CannotMount(CellFailed):
     """Neither root nor a user namespace."""
 
 
