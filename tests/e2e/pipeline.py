@@ -55,7 +55,12 @@ async def train(folder: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def pipeline(
-    state: Path, bundle: Path, *, time_scale: float, cool_off_limit_secs: float = COOL_OFF_LIMIT_SECS
+    state: Path,
+    bundle: Path,
+    *,
+    time_scale: float,
+    cool_off_limit_secs: float = COOL_OFF_LIMIT_SECS,
+    fault_proxies: bool = False,
 ) -> AsyncIterator[LocalSite]:
     """All modules connected."""
     config = SiteConfig(
@@ -65,6 +70,7 @@ async def pipeline(
         policy=POLICY,
         desired={"uploader": {"batch_max_age_secs": 1.0, "retry_max_secs": 1.0}},
         time_scale=time_scale,
+        fault_proxies=fault_proxies,
         cool_off_limit_secs=cool_off_limit_secs,
     )
     async with run_site(config) as site:
