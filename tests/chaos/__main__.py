@@ -33,6 +33,7 @@ from tests.chaos.results import (
     sabotage_line,
 )
 from tests.chaos.sabotage import SABOTAGES
+from tests.chaos.small_disk import enter_namespace
 from tests.e2e.pipeline import ROOT, train
 
 _FOLDER = ROOT / "build" / "chaos"
@@ -99,9 +100,15 @@ async def run_lane(lane: int, run: Run, folder: Path, bundle: Path) -> None:
                         run.done(_died(job, log.name))
                         job = run.next_job(lane, None)
                         break
-                    run.done(msgspec.json.decode(line, type=CellResult if isinstance(job, CellJob) else SabotageResult))
+                    run.done(_read(line, job))
                     site = job.site if isinstance(job, CellJob) else None
                     job = run.next_job(lane, site)
+
+
+def _read(line: bytes, job: Job) -> CellResult | SabotageResult:
+    if isinstance(job, CellJob):
+        return msgspec.json.decode(line, type=CellResult)
+    return msgspec.json.decode(line, type=SabotageResult)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -176,4 +183,5 @@ def main(
 
 
 if __name__ == "__main__":
+    enter_namespace("tests.chaos")
     typer.run(main)

@@ -13,7 +13,7 @@ from tests.e2e.pipeline import POLICY, ROOT
 # edgeHub's 30 s until it sends another copy become one second; its 10 s before a restart a third of one.
 TIME_SCALE: Final = 30.0
 _COOL_OFF_LIMIT_SECS: Final = 20.0
-_DESIRED: Final = {"uploader": {"batch_max_age_secs": 1.0, "retry_max_secs": 1.0}}
+_DESIRED: Final = {"uploader": {"batch_max_age_secs": 1.0, "retry_max_secs": 1.0, "attempt_base_secs": 3.0}}
 
 
 @contextlib.asynccontextmanager
