@@ -1,6 +1,6 @@
 """The chaos run: `make chaos`, or `python -m tests.chaos --help`.
 
-Two lanes, each a process with a site of its own, take cells in a drawn order until the time is over; the planted bugs
+Three lanes, each a process with a site of its own, take cells in a drawn order until the time is over; the planted bugs
 come first. The seed of the run is drawn and printed; it decides the order and the seed of every cell.
 """
 
@@ -37,7 +37,7 @@ from tests.chaos.small_disk import enter_namespace
 from tests.e2e.pipeline import ROOT, train
 
 _FOLDER = ROOT / "build" / "chaos"
-_LANES = 2
+_LANES = 3
 _SABOTAGE_SECS = 90.0
 # A job that has begun is finished: the last ones of a run start this long before its end.
 _LAST_START_SECS = 25.0
