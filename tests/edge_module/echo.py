@@ -26,6 +26,7 @@ class Echo(Module[EchoSettings]):
     schema = "CREATE TABLE IF NOT EXISTS echo_count (one INTEGER PRIMARY KEY CHECK (one = 1), total INTEGER NOT NULL);"
 
     def open(self, db: sqlite3.Connection, settings: EchoSettings, context: Context) -> None:
+        time.sleep(float(os.environ.get("ECHO_OPENING_SECS", "0")))
         self.db = db
         self.context = context
         db.execute("INSERT OR IGNORE INTO echo_count VALUES (1, 0)")
@@ -60,10 +61,12 @@ class Echo(Module[EchoSettings]):
     async def background(self) -> None:
         """With ECHO_CHORES it uses the store all the time, from tasks of its own, as the uploader does.
 
-        With ECHO_FREEZES the event loop stands still.
+        With ECHO_FREEZES the event loop stands still, with ECHO_CHATTERS it does nothing but log.
         """
         if os.environ.get("ECHO_FREEZES"):
             time.sleep(60)  # noqa: ASYNC251
+        while os.environ.get("ECHO_CHATTERS"):
+            self.context.log.info("chatter")
         if os.environ.get("ECHO_CHORES"):
             async with asyncio.TaskGroup() as group:
                 for _ in range(16):

@@ -1,6 +1,7 @@
 """A module that cannot start says why in one line; a running one logs, answers and stops as the runtime expects."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -77,6 +78,31 @@ async def test_a_process_whose_event_loop_stands_still_ends_so_that_it_is_starte
     await echo.start(ECHO_FREEZES="yes", EDGEWEIR_TIME_SCALE="60")
     assert await echo.wait(30.0) == 1
     assert "the event loop stands still" in echo.log()
+    assert re.search(r'at="?echo.py:\d+:background', echo.log()), "it does not say where"
+
+
+async def test_a_process_whose_log_nobody_reads_ends_all_the_same(hub: ScriptedHub, echo: EchoProcess) -> None:
+    """The event loop stands still in a write to its log, and so would whoever wants to log that."""
+    log = echo.log_file
+    os.mkfifo(log)
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        await echo.start(ECHO_CHATTERS="yes", EDGEWEIR_TIME_SCALE="60")
+        assert await echo.wait(30.0) == 1
+    finally:
+        os.close(reader)
+
+
+async def test_a_module_that_takes_long_to_open_is_waited_for(hub: ScriptedHub, echo: EchoProcess) -> None:
+    """Even longer than an event loop may stand still: it does not."""
+    await echo.start(EDGEWEIR_TIME_SCALE="60")
+    await until(lambda: "settings accepted" in echo.log())
+    echo.send(signal.SIGTERM)
+    assert await echo.wait() == 0
+    await echo.start(EDGEWEIR_TIME_SCALE="60", ECHO_OPENING_SECS="7")
+    await hub.deliver([Input(b"hello", "1")])
+    await hub.until(lambda: len(hub.outputs) == 1)
+    assert "stands still" not in echo.log()
 
 
 @pytest.mark.parametrize(

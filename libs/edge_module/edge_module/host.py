@@ -126,8 +126,10 @@ class Host:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Live until `stop` is set, then leave in good order. What a task raises comes out as an ExceptionGroup."""
-        await self._start_engine()
+        # Before all else: to open the module may take a slow disk minutes, and the loop runs meanwhile.
+        heart = asyncio.create_task(self._beat(), name="heart")
         try:
+            await self._start_engine()
             async with asyncio.TaskGroup() as group:
                 pump = group.create_task(self._pump.run(), name="pump")
                 tasks = [pump, *self._start_tasks(group)]
@@ -136,6 +138,7 @@ class Host:
                 for task in tasks:
                     task.cancel()
         finally:
+            heart.cancel()
             # Only now: until its cancellation has reached it, a task of the module's background may still ask for work.
             self._worker.close()
 
@@ -207,7 +210,6 @@ class Host:
             "settings": self._twin.keep_settings(),
             "reports": self._twin.keep_reporting(),
             "ticker": self._tick(),
-            "heart": self._beat(),
             "background": self._background(),
         }
         return [group.create_task(job, name=name) for name, job in jobs.items()]

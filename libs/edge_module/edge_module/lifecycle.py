@@ -4,6 +4,7 @@ Exit codes: 0 after SIGTERM or SIGINT (within ten seconds, the container's grace
 starts the module again), 2 when it cannot start as it is configured: one line on stderr says what to do.
 """
 
+import _thread
 import asyncio
 import fcntl
 import logging
@@ -13,6 +14,7 @@ import sqlite3
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -33,6 +35,8 @@ _LAST_EXIT_SECS = 8.5
 _WATCH_SECS = 12.0
 _WATCH_AT_LEAST_SECS = 0.5
 _MISSED_BEATS = 10
+_LAST_WORDS_SECS = 2.0
+_PLACES = 8
 
 
 class CannotStart(Exception):
@@ -118,10 +122,23 @@ def _watch(host: Host, clock: SystemClock, log: logging.Logger) -> None:
             time.sleep(max(clock.scaled(_WATCH_SECS), _WATCH_AT_LEAST_SECS))
             missed = missed + 1 if host.beats == before else 0
             before = host.beats
-        log.critical("the event loop stands still; the module starts anew")
+        # The loop may stand still because nobody reads what it logs; then this line would wait as well.
+        _thread.start_new_thread(last_exit, ())
+        fields = {"at": _place_of_main_thread()}
+        log.critical("the event loop stands still; the module starts anew", extra={"fields": fields})
+        os._exit(1)
+
+    def last_exit() -> None:
+        time.sleep(_LAST_WORDS_SECS)
         os._exit(1)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
+
+
+def _place_of_main_thread() -> str:
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    stack = traceback.extract_stack(frame, limit=_PLACES)
+    return " < ".join(f"{Path(each.filename).name}:{each.lineno}:{each.name}" for each in reversed(stack))
 
 
 class _StopSignal:
