@@ -15,7 +15,18 @@ from typer.testing import CliRunner
 from edgeweir.__main__ import build_app
 from simulator.errors import UserError
 from simulator.fault_client import FaultClient
-from simulator.fault_proxy import Add, Down, FaultProxy, Latency, Lose, Remove, Timeout, run_fault_proxy
+from simulator.fault_proxy import (
+    Add,
+    Down,
+    FaultProxy,
+    Latency,
+    Lose,
+    Remove,
+    Step,
+    Timeout,
+    run_fault_proxy,
+    run_schedule,
+)
 from simulator.fault_proxy.api import serve_faults
 from simulator.fault_proxy.record import Record
 from simulator.fault_proxy.script import read_script
@@ -162,8 +173,32 @@ async def test_what_is_wrong_is_answered_as_toxiproxy_answers_it(
 
 
 async def test_a_page_in_a_browser_breaks_nothing(proxy: FaultProxy, url: str) -> None:
-    headers = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64)"}
-    assert (await call(url, "POST", "/proxies/storage", {"enabled": False}, **headers))[0] == 403
+    for headers in (
+        {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64)"},
+        {"User-Agent": "curl/8", "Origin": "http://elsewhere.example"},
+        {"User-Agent": "curl/8", "Sec-Fetch-Site": "same-origin"},
+    ):
+        assert (await call(url, "POST", "/proxies/storage", {"enabled": False}, **headers))[0] == 403
+    assert not proxy.is_down
+
+
+async def test_a_proxy_is_not_disabled_by_a_name_that_another_toxic_has(proxy: FaultProxy, url: str) -> None:
+    proxy.add(Latency(latency=1, name="down"))
+    status, document = await call(url, "POST", "/proxies/storage", {"enabled": False})
+    assert (status, document["error"]) == (409, "toxic already exists: down")
+
+
+async def test_a_step_that_somebody_has_taken_already_is_passed_over(proxy: FaultProxy) -> None:
+    passed_over: list[Step] = []
+    steps: list[Step] = [
+        Add(0.0, Down()),
+        Remove(0.0, "gone"),
+        Remove(0.0, "down"),
+        Add(0.0, Latency(latency=1, name="slow")),
+    ]
+    proxy.add(Latency(latency=1, name="slow"))
+    await run_schedule(proxy, steps, passed_over=passed_over.append)
+    assert passed_over == [steps[1], steps[3]]
     assert not proxy.is_down
 
 
@@ -207,6 +242,10 @@ def test_a_script_is_read_and_checked_before_it_runs(tmp_path: Path) -> None:
         ("- {at: 1, add: {type: x}}", "step 1: 'x' is no type of toxic"),
         ("- {at: -1, remove: x}", "step 1: at is -1; it must be seconds from the start"),
         ("- {at: 1, remove: x}", "at 1, there is no x to remove"),
+        ("- {at: 1, add: {type: latency, attributes: {latency: .nan}}}", "step 1: latency is nan; it must be a number"),
+        ("- {at: 1, add: {type: limit_data, attributes: {bytes: .inf}}}", "step 1: bytes is inf; it must be a number"),
+        ("- {at: 1, add: {type: latency, attributes: {1: 2}}}", "step 1: latency has no 1; there are"),
+        ("- {at: 1, lose_response: {1: 2, x: 3}}", "step 1: a lost response has no 1, x; there are"),
         ("[{at: 1, add: {type: down}}, {at: 2, add: {type: down}}]", "at 2, down is there already; remove it first"),
     ):
         script.write_text(text)
@@ -261,6 +300,7 @@ def test_the_commands_do_it_in_words() -> None:
             2,
             "edgeweir fault add: 'latency=soon' is no attribute; write for example latency=500\n",
         )
+        assert edgeweir("add", "storage", "latency", "latency=inf")[0] == 2
         assert edgeweir("lose-response", "storage", "--method", "PUT", "--nth", "0") == (0, "")
         assert edgeweir("reset") == (0, "")
         assert len(edgeweir("list")[1].splitlines()) == 1

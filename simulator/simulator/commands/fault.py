@@ -1,5 +1,6 @@
 """`edgeweir fault list|add|remove|lose-response|reset`: break the links of a running edge, and mend them."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,6 +104,8 @@ def read_attribute(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     try:
         number = float(value)
+        if not math.isfinite(number):
+            raise ValueError
     except ValueError:
         raise UserError(f"{text!r} is no attribute; write for example latency=500") from None
     return name, int(number) if number.is_integer() else number

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simulator.commands.running import run
 from simulator.errors import UserError
+
+if TYPE_CHECKING:
+    from simulator.fault_proxy import Step
 
 _NAME = "proxy"
 _Address = tuple[str, int]
@@ -40,6 +43,8 @@ def proxy(
         looks_at_http = http or record is not None or any(isinstance(step, Lose) for step in steps)
         host, port = read_address(listen)
         server_host, server_port = read_address(upstream)
+        if not server_port:
+            raise UserError(f"{upstream!r} is no HOST:PORT to forward to")
         async with contextlib.AsyncExitStack() as stack:
             running = run_fault_proxy(server_host, server_port, host=host, port=port, seed=seed, http=looks_at_http)
             try:
@@ -50,11 +55,18 @@ def proxy(
                 made.http.observe = stack.enter_context(Record(record))
             url = await stack.enter_async_context(serve_faults({_NAME: made}, port=api_port))
             typer.echo(f"{made.address[0]}:{made.port} -> {upstream}; faults: edgeweir fault list --api {url}")
-            await run_schedule(made, steps)
+            await run_schedule(made, steps, passed_over=_say_passed_over)
             await asyncio.Event().wait()
 
     # Stopping it is how it ends.
     run(_NAME, main, interrupted=0)
+
+
+def _say_passed_over(step: "Step") -> None:
+    from simulator.fault_proxy import Add
+
+    what = f"{step.toxic.name} is there already" if isinstance(step, Add) else "what it removes is gone already"
+    typer.echo(f"edgeweir {_NAME}: the script's step at {step.at_secs:g} is passed over: {what}", err=True)
 
 
 def read_address(text: str) -> _Address:

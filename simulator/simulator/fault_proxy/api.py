@@ -43,8 +43,7 @@ class Refused(Exception):
 @web.middleware
 async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
     try:
-        # A page in a browser must not be able to break things here.
-        if request.headers.get("User-Agent", "").startswith("Mozilla/"):
+        if _is_of_a_page(request):
             raise Refused(403, "User agent not allowed")
         return await handler(request)
     except Refused as error:
@@ -57,6 +56,16 @@ async def _answer_errors(request: web.Request, handler: _Handler) -> web.StreamR
         return _error(400, f"bad request body: {error}")
     except web.HTTPException as error:
         return _error(error.status, error.reason)
+
+
+def _is_of_a_page(request: web.Request) -> bool:
+    """A page in a browser must not be able to break things here.
+
+    Some browsers let a page choose its User-Agent, where its own name leads to this machine; none lets it choose these.
+    """
+    of_browsers = ("Origin", "Sec-Fetch-Site")
+    is_named = request.headers.get("User-Agent", "").startswith("Mozilla/")
+    return is_named or any(name in request.headers for name in of_browsers)
 
 
 def _error(status: int, text: str) -> web.Response:
@@ -118,7 +127,7 @@ class FaultApi:
             proxy.server_address = _read_address(fields["upstream"])
         match fields.get("enabled"):
             case False if not proxy.is_down:
-                proxy.add(_DISABLED)
+                _add(proxy, _DISABLED)
             case True:
                 for toxic in [toxic for toxic in proxy.toxics if isinstance(toxic, Down)]:
                     proxy.remove(toxic.name)
@@ -132,10 +141,7 @@ class FaultApi:
     async def _add_toxic(self, request: web.Request) -> web.Response:
         _, proxy = self._find(request)
         toxic = read_toxic(await _object(request))
-        try:
-            proxy.add(toxic)
-        except ValueError:
-            raise Refused(409, f"toxic already exists: {toxic.name}") from None
+        _add(proxy, toxic)
         return web.json_response(toxic_document(toxic))
 
     async def _get_toxic(self, request: web.Request) -> web.Response:
@@ -207,6 +213,13 @@ async def serve_faults(proxies: Mapping[str, FaultProxy], *, port: int = 0) -> A
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+def _add(proxy: FaultProxy, toxic: Toxic) -> None:
+    try:
+        proxy.add(toxic)
+    except ValueError:
+        raise Refused(409, f"toxic already exists: {toxic.name}") from None
 
 
 def _address(address: tuple[str, int]) -> str:

@@ -7,6 +7,7 @@
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -152,12 +153,13 @@ def _object(document: object, what: str) -> Mapping[str, Any]:
 
 
 def _refuse_unknown(fields: Mapping[str, Any], known: Sequence[str], what: str) -> None:
-    if unknown := sorted(set(fields) - set(known)):
+    # The keys of a script in YAML can be anything.
+    if unknown := sorted(str(key) for key in fields.keys() - set(known)):
         has = ", ".join(known) or "none at all"
         raise BadDocument(f"{what} has no {', '.join(unknown)}; there are {has}")
 
 
 def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise BadDocument(f"{name} is {value!r}; it must be a number")
     return value
