@@ -26,8 +26,10 @@ test: $(VENV)/.ready ## every test, on two processes; ARGS="-n 0 tests/scorer" f
 chaos: $(VENV)/.ready ## ten minutes of breaking everything, judged row by row; ARGS="--only uploader --seed 7"
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-chaos-long: $(VENV)/.ready ## the same for two hours; ARGS="--minutes 600" for longer
+chaos-long: $(VENV)/.ready ## the same for two hours, then every system call and every sync; ARGS="--minutes 600"
 	@$(BIN)/python -m tests.chaos --minutes 120 $(ARGS)
+	@$(BIN)/python -m tests.chaos.syscalls
+	@$(BIN)/python -m tests.chaos.power_cuts --seeds 200
 
 check: $(VENV)/.ready ## format, lint, types, and each distribution imported alone
 	@$(BIN)/ruff format --check .

@@ -229,7 +229,7 @@ CELLS: Final = (
     *(Cell(part, "evicted by a second client", partial(evicted, part=part)) for part in MODULES),
     Cell("device", "evicted by a second client", device_evicted),
     *(Cell(part, "token renewed all the time", partial(tokens_renewed_all_the_time, part=part)) for part in MODULES),
-    Cell("+".join(MODULES), "stopped beyond the token's expiry", partial(stopped_beyond_expiry, parts=MODULES)),
+    Cell("+".join(MODULES), "stopped beyond the life of its token", partial(stopped_beyond_expiry, parts=MODULES)),
     *(Cell(part, "disabled at the hub for a while", partial(disabled, part=part)) for part in MODULES),
     Cell("device", "disabled at the hub for a while", device_disabled),
     *(Cell(part, "both keys regenerated", partial(keys_regenerated, part=part)) for part in MODULES),

@@ -10,6 +10,7 @@ import math
 import random
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Final, TypedDict
 
@@ -30,12 +31,21 @@ from simulator.fault_proxy import (
 from simulator.fault_proxy.http_watch import Loss
 from simulator.fault_proxy.toxics import STREAMS, Stream
 from simulator.links import DEVICES, STORAGE
+from simulator.local_site import EDGE_HUB
 from tests.chaos.arena import MODULES, Arena, Cell
+from tests.chaos.faults_process import kill
 
 _LASTS_SECS: Final = (3.0, 6.0)
 _ALL_AT_ONCE_SECS: Final = 3.0
 _PUTS_SECS: Final = 20.0
 _TOKEN_SECS: Final = 4.0
+
+# Who can be made to close the connections of a link, and on which of its streams that travels. Azurite is never killed.
+_ENDS: Final[dict[str, tuple[tuple[str, Stream], ...]]] = {
+    DEVICES: ((EDGE_HUB, "downstream"),),
+    **{module: ((module, "upstream"), (EDGE_HUB, "downstream")) for module in MODULES},
+    STORAGE: (("uploader", "upstream"),),
+}
 
 Draw = Callable[[random.Random], Toxic]
 
@@ -53,6 +63,7 @@ def bandwidth(rng: random.Random) -> Toxic:
 
 
 def slow_close(rng: random.Random) -> Toxic:
+    """Says nothing as long as nobody closes a connection: `close_slowly` sees to it."""
     return SlowClose(delay=rng.uniform(500, 4000), **_applies_to(rng))
 
 
@@ -106,15 +117,33 @@ def toxic_on(arena: Arena, link: str, toxic: Toxic) -> Iterator[FaultProxy]:
 async def break_link(arena: Arena, link: str, draw: Draw) -> None:
     """One toxic for some seconds, on connections that are open and on those that come."""
     lasts_secs = arena.rng.uniform(*_LASTS_SECS)
-    with toxic_on(arena, link, draw(arena.rng)):
+    with toxic_on(arena, link, _drawn(arena, link, draw)):
         await asyncio.sleep(lasts_secs)
+
+
+def _drawn(arena: Arena, link: str, draw: Draw) -> Toxic:
+    toxic = draw(arena.rng)
+    # Of the one connection that a link of ours mostly has, half could be none: then the cell would do nothing.
+    return toxic if link == DEVICES else replace(toxic, toxicity=1.0)
+
+
+async def close_slowly(arena: Arena, link: str) -> None:
+    """Who is at one end dies. The other hears of it late, and meets its next life before the old connection is over.
+
+    By SIGKILL: who leaves in order says goodbye first, and then it is the other end that closes.
+    """
+    for part, stream in arena.rng.sample(_ENDS[link], len(_ENDS[link])):
+        with toxic_on(arena, link, SlowClose(delay=arena.rng.uniform(500, 4000), stream=stream)):
+            await asyncio.sleep(arena.rng.uniform(0.1, 1.0))
+            await kill(arena, part)
+            await asyncio.sleep(arena.rng.uniform(1.0, 3.0))
 
 
 async def break_all_links(arena: Arena) -> None:
     """A toxic of its own on each link, all at once."""
     with contextlib.ExitStack() as stack:
         for link in arena.site.links:
-            stack.enter_context(toxic_on(arena, link, arena.rng.choice(TOXICS)(arena.rng)))
+            stack.enter_context(toxic_on(arena, link, _drawn(arena, link, arena.rng.choice(TOXICS))))
         await asyncio.sleep(_ALL_AT_ONCE_SECS)
 
 
@@ -200,7 +229,9 @@ CELLS: Final[tuple[Cell, ...]] = (
         Cell(part, draw.__name__, partial(break_link, link=link, draw=draw))
         for link, part in PART_OF.items()
         for draw in TOXICS
+        if draw is not slow_close
     ),
+    *(Cell(part, "slow_close", partial(close_slowly, link=link)) for link, part in PART_OF.items()),
     *(Cell(part, "flapping", partial(flap, link=link)) for link, part in PART_OF.items()),
     *(Cell(PART_OF[link], "goes_silent", partial(silence, link=link)) for link in (*MODULES, STORAGE)),
     *(Cell(PART_OF[module], "takeover_in_latency", partial(take_over_slowly, module=module)) for module in MODULES),

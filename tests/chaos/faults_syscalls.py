@@ -27,12 +27,15 @@ async def calls_fail_at_random(arena: Arena, part: str) -> None:
     calls = sorted(set(await recorded(arena, part)) & set(FAILURES))
     loop = asyncio.get_running_loop()
     until = loop.time() + _SPREE_SECS
+    failed = 0
     while loop.time() < until:
         call = arena.rng.choice(calls)
         how = arena.rng.choice(FAILURES[call])
         number = arena.rng.randint(1, _FURTHEST_CALL)
         injected = await fail(arena, part, Injection(call, how, str(number)), secs=_EACH_SECS)
         arena.note(f"{part} {call} {how} at call {number}: {injected} injected")
+        failed += injected
+    _require(failed, part)
 
 
 async def calls_fail_for_a_while(arena: Arena, part: str, call: str, how: str, reason: str) -> None:
@@ -52,6 +55,7 @@ async def hub_calls_fail_for_a_while(arena: Arena, call: str, how: str) -> None:
     """Every such call of edgeHub fails. Nobody asks it for its health; what counts is what becomes of the rows."""
     injected = await fail(arena, EDGE_HUB, Injection(call, how, "1+"), hold=_LASTS_SECS)
     arena.note(f"{EDGE_HUB} {call} {how}: {injected} injected")
+    _require(injected, EDGE_HUB)
 
 
 async def slow_disk(arena: Arena, part: str) -> None:
@@ -59,6 +63,12 @@ async def slow_disk(arena: Arena, part: str) -> None:
     millis = arena.rng.randint(50, 400)
     injected = await fail(arena, part, Injection("fdatasync", f"delay_enter={millis * 1000}", "1+"), hold=_SPREE_SECS)
     arena.note(f"{part}: {injected} syncs took {millis} ms more")
+    _require(injected, part)
+
+
+def _require(injected: int, part: str) -> None:
+    if not injected:
+        raise CellFailed(f"no call of {part} was made to fail: nothing was tested")
 
 
 async def recorded(arena: Arena, part: str) -> dict[str, int]:

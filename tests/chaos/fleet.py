@@ -82,7 +82,8 @@ class Fleet:
         self._devices = [await asyncio.to_thread(self._make, access) for access in accesses]
         await asyncio.gather(*(device.connect() for device in self._devices))
         for kind, device in zip(self.kinds, self._devices, strict=True):
-            rng = random.Random(f"fleet/{self.seed}/{device.name}")
+            # Not of the prefix: a cell that is repeated alone is the first of its site, and must send the same.
+            rng = random.Random(f"fleet/{self.seed}/{kind.name}")
             messages = messages_of(kind, device.name, self.seed, rng)
             self._tasks.append(asyncio.create_task(self._send(kind, device, messages), name=device.name))
 
@@ -119,17 +120,17 @@ class Fleet:
 
 
 def messages_of(kind: Kind, device: str, seed: int, rng: random.Random) -> Iterator[Message]:
-    """Without end. One seed is one exact run."""
-    rows = _interleaved([_readings(kind, device, number, seed, rng) for number in range(kind.machines)])
+    """Without end. One seed is one exact run, whatever the device is called."""
+    rows = _interleaved([_readings(kind, number, seed, rng) for number in range(kind.machines)])
     messages = into_messages(rows, device=device, rows_per_message=ROWS_PER_MESSAGE)
     return with_mishaps(_with_spoils(messages, kind.spoiled, rng), Mishaps(repeated=kind.repeated), rng)
 
 
-def _readings(kind: Kind, device: str, number: int, seed: int, rng: random.Random) -> Iterator[Reading]:
+def _readings(kind: Kind, number: int, seed: int, rng: random.Random) -> Iterator[Reading]:
     """Of those that do not give up a full hour comes 3 to 15 messages after the start."""
     rows = rng.uniform(3, 15) * ROWS_PER_MESSAGE / kind.machines
     before_the_hour = HOUR_MICROS // 2 if kind.gives_up else round(rows * INTERVAL_SECS * 1_000_000)
-    name = device if kind.machines == 1 else f"{device}-{number + 1}"
+    name = kind.name if kind.machines == 1 else f"{kind.name}-{number + 1}"
     return Pump(seed, name, FIRST_HOUR_MICROS + HOUR_MICROS - before_the_hour, plan=_PLAN).readings()
 
 

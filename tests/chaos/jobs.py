@@ -1,7 +1,7 @@
 """What the run asks of a lane, one JSON line per job."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -26,15 +26,26 @@ Job = CellJob | SabotageJob
 
 
 class Rounds:
-    """Cells in a drawn order, each with a drawn seed, again and again: first every cell once."""
+    """Cells in a drawn order, each with a drawn seed, again and again: first every cell once.
+
+    Those named in `first` begin a round, and of them those whose kind of site is rare: a run that ends before its first
+    round is over has done them.
+    """
 
     def __init__(
-        self, cells: Sequence[tuple[str, str]], rng: random.Random, *, rounds: int | None, seed: int | None = None
+        self,
+        cells: Sequence[tuple[str, str]],
+        rng: random.Random,
+        *,
+        rounds: int | None,
+        seed: int | None = None,
+        first: Collection[str] = (),
     ) -> None:
         """`cells` are (name, kind of site); `rounds` None means until nobody asks; `seed` is given to every cell."""
         self._cells = cells
         self._rng = rng
         self._seed = seed
+        self._first = first
         self._rounds_left = rounds
         self._waiting: list[CellJob] = []
 
@@ -59,7 +70,7 @@ class Rounds:
             for (name, site), number in zip(self._cells, drawn, strict=True)
         ]
         self._rng.shuffle(jobs)
-        return jobs
+        return sorted(jobs, key=lambda job: (job.name not in self._first, job.site == PLAIN))
 
 
 def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:

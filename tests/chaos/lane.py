@@ -107,7 +107,7 @@ async def serve(folder: Path, bundle: Path) -> None:
 
 def main(folder: Path = typer.Option(...), bundle: Path = typer.Option(...)) -> None:  # noqa: B008 - typer's way
     logging.basicConfig(level=logging.ERROR)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     asyncio.run(serve(folder, bundle))
 
 

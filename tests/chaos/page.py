@@ -1,18 +1,19 @@
 """Writes docs/reliability.md from what chaos runs have measured.
 
-    python -m tests.chaos.page RESULT.json ...     gather these runs into docs/reliability.json, and write the page
-    python -m tests.chaos.page                     write the page again from docs/reliability.json
+    python -m tests.chaos.page RESULT.json ...        gather these runs into docs/reliability.json, and write the page
+    python -m tests.chaos.page --other COMMAND FILE   keep what this command printed last, from a file of its output
+    python -m tests.chaos.page                        write the page again from docs/reliability.json
 
 A test holds the page and the figures together.
 """
 
-import sys
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+import typer
 
 from tests.chaos.results import CellResult, RunResult, SabotageResult, last_line, median
 
@@ -132,7 +133,7 @@ def _matrix(cells: Iterable[CellFigures]) -> Iterable[str]:
     )
     for cell in cells:
         yield (
-            f"| {cell.part} | {cell.fault} | {cell.runs} | {cell.rows:,} | {cell.kills} | {cell.failed}"
+            f"| {cell.part} | {cell.fault.replace(' ', '_')} | {cell.runs} | {cell.rows:,} | {cell.kills} | {cell.failed}"
             f" | {_secs(cell.recover_median_secs)} | {_secs(cell.recover_max_secs)} |"
         )
 
@@ -148,25 +149,29 @@ def _sabotage(planted: Iterable[SabotageResult]) -> Iterable[str]:
         yield f"| {one.name} | {caught} | {one.secs:.0f} s | {one.said.replace('|', '/')} |"
 
 
-def write_page() -> None:
-    figures = msgspec.json.decode(FIGURES.read_bytes(), type=Figures)
-    PAGE.write_text(page_of(figures), encoding="utf-8")
-
-
 def page_of(figures: Figures) -> str:
     document = tomllib.loads(TEXTS.read_text(encoding="utf-8"))
     return render(figures, document["texts"], document["findings"])
 
 
-def main(files: Sequence[str]) -> None:
+def main(
+    files: Annotated[list[Path] | None, typer.Argument(help="results of chaos runs, build/chaos/SEED.json")] = None,
+    other: Annotated[list[tuple[str, Path]] | None, typer.Option(help="a command, and a file of its output")] = None,
+) -> None:
+    """Write docs/reliability.md."""
+    before = msgspec.json.decode(FIGURES.read_bytes(), type=Figures)
+    others = before.others | {command: _last_line(file) for command, file in other or ()}
+    figures = msgspec.structs.replace(before, others=others)
     if files:
-        others = msgspec.json.decode(FIGURES.read_bytes(), type=Figures).others if FIGURES.exists() else {}
-        runs = [msgspec.json.decode(Path(file).read_bytes(), type=RunResult) for file in files]
-        figures = gather(runs, others)
-        FIGURES.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
-    write_page()
-    sys.stdout.write(f"wrote docs/{PAGE.name}\n")
+        figures = gather([msgspec.json.decode(file.read_bytes(), type=RunResult) for file in files], others)
+    FIGURES.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
+    PAGE.write_text(page_of(figures), encoding="utf-8")
+    typer.echo(f"wrote docs/{PAGE.name}")
+
+
+def _last_line(file: Path) -> str:
+    return next(line for line in reversed(file.read_text(encoding="utf-8").splitlines()) if "=" in line)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    typer.run(main)

@@ -119,7 +119,7 @@ def last_line(tally: Tally, seeds: int) -> str:
 
 
 def main(
-    seeds: Annotated[int, typer.Option(help="how many disks")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="how many disks")] = 10,
     first: Annotated[int, typer.Option(help="the first seed; 0 is the strict disk")] = 0,
     only: Annotated[str | None, typer.Option(help=f"one of {', '.join(MODULES)}")] = None,
 ) -> None:

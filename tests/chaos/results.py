@@ -67,7 +67,9 @@ class RunResult(msgspec.Struct, kw_only=True):
 
 
 def last_line(run: RunResult) -> str:
+    """A cell that failed without a verdict has no figure of its own: `failed` is there when any cell has failed."""
     cells = run.cells
+    failed = sum(not cell.passed for cell in cells)
     caught = sum(one.caught for one in run.sabotage)
     return (
         f"cells={len(cells)} seeds={len({cell.seed for cell in cells})} rows={sum(cell.rows for cell in cells)}"
@@ -75,6 +77,7 @@ def last_line(run: RunResult) -> str:
         f" duplicated={sum(cell.duplicated for cell in cells)}"
         f" values_differ={sum(cell.values_differ for cell in cells)}"
         f" sabotage_caught={caught}/{len(run.sabotage)}"
+        f"{f' failed={failed}' if failed else ''}"
     )
 
 
@@ -87,8 +90,8 @@ def cell_line(cell: CellResult) -> str:
 
 def sabotage_line(one: SabotageResult) -> str:
     if one.caught:
-        return f"ok   planted bug: {one.name} is caught by {one.cell} in {one.secs:.0f} s: {one.said}"
-    return f"BAD  planted bug: {one.name} was not caught in {one.secs:.0f} s {one.error}"
+        return f"ok   planted bug: {one.name} is caught by {one.cell} in {one.secs:.0f} s: {one.said} (seed {one.seed})"
+    return f"BAD  planted bug: {one.name} was not caught in {one.secs:.0f} s {one.error} (seed {one.seed})"
 
 
 def details(cell: CellResult) -> Iterable[str]:

@@ -27,6 +27,15 @@ def test_one_seed_is_one_exact_run_and_an_id_names_one_body(kind: Kind) -> None:
     assert len({message.message_id for message in messages}) == len(set(messages))
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_cell_that_is_repeated_alone_sends_the_same_rows_under_another_prefix(kind: Kind) -> None:
+    bodies, again = (
+        [message.body for message in islice(messages_of(kind, f"{prefix}-{kind.name}", 7, random.Random(3)), 200)]
+        for prefix in ("c0001", "c0017")
+    )
+    assert bodies == again
+
+
 # The SDK leaves a socket behind when its shutdown is given up, as it must be while edgeHub stands still.
 @pytest.mark.filterwarnings("ignore:.*SSLSocket.*:pytest.PytestUnraisableExceptionWarning")
 async def test_what_a_fleet_was_promised_is_stored_while_edgehub_dies_and_hangs(tmp_path: Path) -> None:

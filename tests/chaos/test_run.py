@@ -67,6 +67,13 @@ def test_a_lane_gets_cells_for_the_site_it_has_as_long_as_there_are_any() -> Non
     assert kinds == ["forgetful"] * 4 + ["plain"] * 4
 
 
+def test_cells_that_must_not_be_left_out_begin_and_of_them_those_of_rare_sites() -> None:
+    cells = [(f"p{n}", "plain") for n in range(20)] + [("f1", "forgetful"), ("f2", "forgetful")]
+    rounds = Rounds(cells, random.Random(3), rounds=1, first={"f1", "f2", "p7"})
+    names = [job.name for site in (None, None, "forgetful") if (job := rounds.take(site))]
+    assert (sorted(names[:2]), names[2]) == (["f1", "f2"], "p7")
+
+
 def test_one_seed_is_one_schedule() -> None:
     cells = [(name, "plain") for name in "abcdef"]
 
@@ -111,8 +118,15 @@ def test_a_failed_cell_says_how_to_repeat_it() -> None:
 def test_the_last_line_has_every_figure() -> None:
     cell = CellResult(part="a", fault="b", seed=1, rows=10, kills=2, missing=3, duplicated=4, values_differ=5)
     assert last_line(_run(cell, cell, caught=False)) == (
-        "cells=2 seeds=1 rows=20 kills=4 missing=6 duplicated=8 values_differ=10 sabotage_caught=0/1"
+        "cells=2 seeds=1 rows=20 kills=4 missing=6 duplicated=8 values_differ=10 sabotage_caught=0/1 failed=2"
     )
+
+
+def test_the_last_line_does_not_look_clean_when_a_cell_failed_without_a_verdict() -> None:
+    good = CellResult(part="a", fault="b", seed=1, rows=10, recover_secs=1.0)
+    never = CellResult(part="a", fault="b", seed=2, error="did not come back")
+    assert last_line(_run(good)).endswith(" sabotage_caught=1/1")
+    assert last_line(_run(good, never)).endswith(" missing=0 duplicated=0 values_differ=0 sabotage_caught=1/1 failed=1")
 
 
 def test_the_page_sums_the_runs_of_a_cell_and_shows_failures() -> None:
