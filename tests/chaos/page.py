@@ -1,7 +1,7 @@
 """Writes docs/reliability.md from what chaos runs have measured.
 
     python -m tests.chaos.page RESULT.json ...        gather these runs into docs/reliability.json, and write the page
-    python -m tests.chaos.page --other COMMAND FILE   keep what this command printed last, from a file of its output
+    python -m tests.chaos.page --other COMMAND=FILE   keep what this command printed last, from a file of its output
     python -m tests.chaos.page                        write the page again from docs/reliability.json
 
 A test holds the page and the figures together.
@@ -133,8 +133,8 @@ def _matrix(cells: Iterable[CellFigures]) -> Iterable[str]:
     )
     for cell in cells:
         yield (
-            f"| {cell.part} | {cell.fault.replace(' ', '_')} | {cell.runs} | {cell.rows:,} | {cell.kills} | {cell.failed}"
-            f" | {_secs(cell.recover_median_secs)} | {_secs(cell.recover_max_secs)} |"
+            f"| {cell.part} | {cell.fault.replace(' ', '_')} | {cell.runs} | {cell.rows:,} | {cell.kills}"
+            f" | {cell.failed} | {_secs(cell.recover_median_secs)} | {_secs(cell.recover_max_secs)} |"
         )
 
 
@@ -156,11 +156,12 @@ def page_of(figures: Figures) -> str:
 
 def main(
     files: Annotated[list[Path] | None, typer.Argument(help="results of chaos runs, build/chaos/SEED.json")] = None,
-    other: Annotated[list[tuple[str, Path]] | None, typer.Option(help="a command, and a file of its output")] = None,
+    other: Annotated[list[str] | None, typer.Option(help="COMMAND=FILE: a command, and a file of its output")] = None,
 ) -> None:
     """Write docs/reliability.md."""
     before = msgspec.json.decode(FIGURES.read_bytes(), type=Figures)
-    others = before.others | {command: _last_line(file) for command, file in other or ()}
+    said = (one.rpartition("=")[::2] for one in other or ())
+    others = before.others | {command: _last_line(Path(file)) for command, file in said}
     figures = msgspec.structs.replace(before, others=others)
     if files:
         figures = gather([msgspec.json.decode(file.read_bytes(), type=RunResult) for file in files], others)
