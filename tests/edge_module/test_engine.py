@@ -91,6 +91,25 @@ def test_a_store_that_stays_locked_ends_the_process_and_a_short_lock_does_not(be
             bench.engine.require_unlocked()
 
 
+def test_a_lock_that_is_released_while_it_is_looked_at_ends_nothing(
+    bench: Bench[EchoSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop asks, and the worker thread commits at any moment."""
+    bench.engine.store.db.execute("PRAGMA busy_timeout = 1")
+    with contextlib.closing(sqlite3.connect(bench.engine.store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert bench.feed(b"hello", message_id="1").reason == "disk_error"
+    read = bench.clock.monotonic
+
+    def commit_first() -> float:
+        monkeypatch.setattr(bench.clock, "monotonic", read)
+        bench.tick()
+        return read()
+
+    monkeypatch.setattr(bench.clock, "monotonic", commit_first)
+    bench.engine.require_unlocked()
+
+
 def test_a_disk_that_refuses_the_modules_tables_at_first_lets_it_open_later(tmp_path: Path) -> None:
     bench = Bench(Echo, tmp_path)
     db = bench.engine.store.db

@@ -301,6 +301,10 @@ def test_the_commands_do_it_in_words() -> None:
             "edgeweir fault add: 'latency=soon' is no attribute; write for example latency=500\n",
         )
         assert edgeweir("add", "storage", "latency", "latency=inf")[0] == 2
+        assert edgeweir("add", "storage", "timeout", "--toxicity", "nan") == (
+            2,
+            "edgeweir fault add: toxicity is nan; it must be from 0 to 1\n",
+        )
         assert edgeweir("lose-response", "storage", "--method", "PUT", "--nth", "0") == (0, "")
         assert edgeweir("reset") == (0, "")
         assert len(edgeweir("list")[1].splitlines()) == 1

@@ -331,9 +331,10 @@ class Engine(Generic[S]):
         When the system fails to release one of SQLite's locks, the connection holds it against itself for ever. Only
         closing the file helps, and everything here is built on that one connection: a new process is the way out.
         """
-        if self._locked_since is None:
+        since = self._locked_since  # read once: the worker may commit meanwhile
+        if since is None:
             return
-        secs = self._clock.monotonic() - self._locked_since
+        secs = self._clock.monotonic() - since
         if secs > max(self._clock.scaled(_LOCKED_SECS), _LOCKED_AT_LEAST_SECS):
             raise StoreLocked("the store's lock cannot be had any more; the module starts anew")
 

@@ -59,6 +59,8 @@ def fault_add(
     """Put a toxic on a link; open connections feel it too."""
 
     async def main() -> None:
+        if not 0 <= toxicity <= 1:
+            raise UserError(f"toxicity is {toxicity:g}; it must be from 0 to 1")
         toxic: dict[str, Any] = {"type": kind, "stream": stream, "toxicity": toxicity, "name": name}
         toxic["attributes"] = dict(read_attribute(each) for each in attributes or ())
         typer.echo(describe_toxic(await _client(state, api).add(link, toxic)))
