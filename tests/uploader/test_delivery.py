@@ -2,6 +2,7 @@
 
 import asyncio
 from base64 import b64decode
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ from tests.uploader.lane_messages import (
     row,
 )
 from tests.uploader.running import desired, drain, feed, is_drained, make_bench, mount_secret, until, working
+from uploader.accept import Group, lines_of
 from uploader.settings import Settings
 
 
@@ -352,3 +354,27 @@ async def test_a_batch_that_cannot_be_cut_is_told_and_tried_again(
         await until(lambda: "cut_failed" not in bench.health.reasons())
         await until(lambda: is_drained(bench))
     assert stored_rows(container_of(azurite, container_name)) == list(range(5))
+
+
+@pytest.mark.parametrize(("failures", "first"), [(2, "18"), (1_000_000, "19")])
+async def test_a_young_hour_waits_for_an_old_one_that_fails_now_and_then_but_not_for_ever(
+    tmp_path: Path, azurite: Azurite, container_name: str, monkeypatch: pytest.MonkeyPatch, failures: int, first: str
+) -> None:
+    bench = make_bench(tmp_path, azurite, desired(container_name))
+    calls = 0
+
+    def lines_of_a_good_hour(group: Group, bodies: Sequence[bytes]) -> bytes:
+        nonlocal calls
+        calls += "hour=18" in group.folder
+        if "hour=18" in group.folder and calls <= failures:
+            raise MemoryError
+        return lines_of(group, bodies)
+
+    monkeypatch.setattr("uploader.sender.lines_of", lines_of_a_good_hour)
+    for hour in (18, 19):
+        feed(bench, readings([row(hour, t=f"2026-11-17T{hour}:00:00Z")]), message_id=f"m{hour}")
+    container = container_of(azurite, container_name)
+    async with working(bench):
+        await until(lambda: bench.metrics.value("stored_rows", lane="readings", destination="storage") > 0)
+        name = stored_blobs(container)[0].name
+        assert (name.folder[-2:], name.batch_no) == (first, 1)

@@ -41,6 +41,7 @@ T = TypeVar("T")
 MakeStore = Callable[[Destination, Settings], Store]
 
 _LOOK_AGAIN_SECS = 1.0
+_WAIT_FOR_FAILING_SECS = 60.0
 
 # The kill points between cutting a batch and having it confirmed (`edge_module.kill_points`).
 STEPS: Final = (
@@ -77,7 +78,7 @@ class Sender:
         self._cut_bell: Bell | None = None
         self._settings_bell: Bell | None = None
         self._impatient: set[str] = set()
-        self._uncuttable: set[int] = set()
+        self._failing_since: dict[int, float] = {}
 
     # From the worker thread
 
@@ -166,17 +167,18 @@ class Sender:
     async def _try_to_cut(self, batch: OpenBatch, limits: Limits, failed: list[str]) -> bool:
         try:
             done = await self._cut(batch, limits)
-            self._uncuttable.discard(batch.open_id)
+            self._failing_since.pop(batch.open_id, None)
             return done
         except Exception as error:
-            # Its records stay and are tried again; the other groups go on, also those that would have to wait for it.
-            self._uncuttable.add(batch.open_id)
+            # Its records stay and are tried again; the other groups go on: those that wait for it, after a while.
+            self._failing_since.setdefault(batch.open_id, self._context.clock.monotonic())
             self._context.log.exception("cutting failed", extra={"fields": {"lane": batch.group.lane}})
             failed.append(f"{batch.group.lane}: {type(error).__name__}")
             return False
 
     async def _cut(self, batch: OpenBatch, limits: Limits) -> bool:
-        cut = await self._in_spool(lambda tx: self._spool.read_cut(batch, limits, passing=self._uncuttable))
+        passing = self._not_waited_for()
+        cut = await self._in_spool(lambda tx: self._spool.read_cut(batch, limits, passing=passing))
         if cut is None:
             return False
         self._context.reach("uploader_before_cut")
@@ -197,6 +199,11 @@ class Sender:
             self._ring(self._bells.get(name))
         self._made_room()
         return True
+
+    def _not_waited_for(self) -> set[int]:
+        """The groups that fail for so long that their order is given up. A moment without memory is no such reason."""
+        before = self._context.clock.monotonic() - self._context.clock.scaled(_WAIT_FOR_FAILING_SECS)
+        return {open_id for open_id, since in self._failing_since.items() if since < before}
 
     # Sending
 

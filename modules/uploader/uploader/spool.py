@@ -11,6 +11,7 @@ Promises
 - Within a lane, when one row came before another and lies in the same hour folder or an earlier one (unknown is the
   last), then it has the lower batch number or the earlier place in the batch. So who reads by batch number finds a
   series that goes on from hour to hour in its order; rows that come late for an hour may stand before younger ones.
+  A group that cannot be cut for a minute is not waited for any longer.
 
 Tables (all within the caller's transaction; this class never commits)
   uploader_open        one line per group that has records: its size, and since when the oldest waits
