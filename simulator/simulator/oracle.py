@@ -254,9 +254,11 @@ def _shown(values: Mapping[str, Any], name: str) -> str:
 
 
 def _origin_differences(expected: Expected, row: Mapping[str, Any]) -> Iterable[str]:
-    for name in _SPLICED:
+    for name in (*_SPLICED, "device", "message"):
         if name in row and (type(row[name]) is not str or not row[name]):
             yield f"{name} is {row[name]!r}, it should be a text"
+    if "i" in row and not isinstance(row["i"], Number):
+        yield f"i is {row['i']!r}, it should be a number"
     for name, wanted in (("model", expected.model), ("policy", expected.policy)):
         if wanted is not None and row.get(name) != wanted:
             yield f"{name} is {row.get(name)!r}, it should be {wanted!r}"

@@ -191,6 +191,15 @@ def _hour(message: Message) -> set[int]:
 
 
 @spoils("values_differ")
+def a_rows_place_in_its_message_is_a_text(run: TrueRun, rng: Random) -> bool:
+    place = pick(run, rng, "readings", lambda row: True)
+    if place is None:
+        return False
+    row_at(place)["i"] = str(int(row_at(place)["i"]))
+    return True
+
+
+@spoils("values_differ")
 def a_digit_of_a_value_is_another(run: TrueRun, rng: Random) -> bool:
     place = pick(run, rng, "readings", lambda row: "reading" in row)
     assert place is not None
