@@ -187,7 +187,12 @@ def main(
     typer.echo(f"seed {seed}: {len(names)} cells, {len(planted)} planted bugs; the same order and seeds again with")
     typer.echo(f'  make chaos ARGS="--seed {seed}{"".join(f" --only {one}" for one in only or ())}"')
     folder.mkdir(parents=True)
-    asyncio.run(run_all(run, folder))
+    try:
+        asyncio.run(run_all(run, folder))
+    except KeyboardInterrupt:
+        typer.echo(f"stopped; what the processes said is kept in {folder}")
+        typer.echo(last_line(run.result))
+        raise typer.Exit(130) from None
     shutil.rmtree(folder) if run.result.passed else typer.echo(f"what the processes said is kept in {folder}")
     results = _FOLDER / f"{seed}.json"
     results.write_bytes(msgspec.json.format(ENCODER.encode(run.result)))

@@ -95,7 +95,7 @@ async def _recover(ground: Ground, fleet: Fleet, ended_at: float) -> float:
         async with asyncio.timeout(_RECOVER_SECS):
             while True:
                 await ground.evidence.look()
-                if ground.evidence.has_fresh_rows(fleet.ledger, ended_at):
+                if ground.evidence.has_fresh_rows(fleet.ledger, fleet.names, ended_at):
                     return clock() - ended_at
                 await asyncio.sleep(_LOOK_SECS)
     except TimeoutError:
