@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,3 +98,21 @@ def test_a_full_disk_is_a_failure_with_its_reason(tmp_path: Path, monkeypatch: p
     outcome = attempt(DirectoryStore(tmp_path), blob(), probe=False)
     assert isinstance(outcome, Failed)
     assert outcome.reason == "folder_full"
+
+
+def test_a_folder_that_the_disk_does_not_sync_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = os.fsync
+    code = errno.EIO
+
+    def refuse_folders(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(code, os.strerror(code))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse_folders)
+    for _ in range(2):
+        outcome = attempt(DirectoryStore(tmp_path), blob(), probe=False)
+        assert isinstance(outcome, Failed)
+        assert outcome.reason == "folder_error"
+    code = errno.EINVAL  # a mount that cannot do it at all
+    assert attempt(DirectoryStore(tmp_path), blob(), probe=False) == Stored(already=True)

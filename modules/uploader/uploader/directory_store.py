@@ -5,7 +5,6 @@ the part, fsync the folder and those above it. A kill between any two of them le
 Readers skip names that begin with a dot.
 """
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -97,9 +96,11 @@ def _give_name(part: Path, target: Path) -> None:
 def _sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        # Some network mounts cannot sync a folder; they order their own metadata.
-        with contextlib.suppress(OSError):
-            os.fsync(handle)
+        os.fsync(handle)
+    except OSError as error:
+        # Some network mounts cannot sync a folder; they order their own metadata. A disk that fails is another thing.
+        if error.errno in (errno.EIO, *_FULL):
+            raise
     finally:
         os.close(handle)
 
