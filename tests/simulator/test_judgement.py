@@ -41,6 +41,7 @@ def test_each_device_must_have_something_stored_that_was_sent_after_the_faults(s
     for sent in run.ledger.sent():
         if sent.is_promised and sent.message.texts and sent.message.body != b"{":
             last[sent.device] = max(last[sent.device], sent.began_at)
+    assume(all(last.values()))  # now and then all that `hasty` sent was lost
     assert run.judge(faults_ended_at=min(last.values()) - 0.5).not_fresh == 0
     assert run.judge(faults_ended_at=min(last.values()) + 0.5).not_fresh >= 1
     assert run.judge(faults_ended_at=max(last.values()) + 0.5).not_fresh == 3
