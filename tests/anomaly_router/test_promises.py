@@ -127,6 +127,11 @@ def _feed_with_kills(bench: Bench[Settings], bodies: list[bytes], kills: dict[in
     sizes=[1] * 12,
     kills=dict(enumerate([*STEPS, *STEPS])),
 )
+@example(  # within one message the series that was first is also the last: it closes last, with and without a kill
+    plan=[(0, True, "pump-1", True), (0, True, "pump-2", True), (0, True, "pump-1", True)],
+    sizes=[],
+    kills={0: "after_commit"},
+)
 def test_kills_at_any_step_change_no_byte_of_what_is_sent(
     plan: list[tuple[int | None, bool, str, bool]], sizes: list[int], kills: dict[int, str]
 ) -> None:

@@ -41,6 +41,10 @@ _ENCODE = msgspec.msgpack.Encoder().encode
 _DECODE = msgspec.msgpack.Decoder(SeriesState).decode
 
 
+def _is_open(state: SeriesState) -> bool:
+    return state.episode is not None or bool(state.timeline.windows)
+
+
 def series_key(device: str, module: str, series: str) -> bytes:
     """16 bytes, different for different triples: the lengths keep ("a", "bc") apart from ("ab", "c")."""
     hasher = blake2b(digest_size=16)
@@ -58,6 +62,8 @@ class SeriesStore:
         self._db = db
         self._states: OrderedDict[bytes, SeriesState] = OrderedDict()
         self._dirty: dict[bytes, SeriesState] = {}
+        # Those that a row came for since the last write, the latest last: after a restart `active` has this order.
+        self._came: OrderedDict[bytes, None] = OrderedDict()
         self.active: OrderedDict[bytes, float] = OrderedDict()
         self.count = 0
         self._touched = 0
@@ -67,6 +73,7 @@ class SeriesStore:
         """Drop what is not committed. A series whose last row's running time is unknown is taken as touched now."""
         self._states.clear()
         self._dirty.clear()
+        self._came.clear()
         known = self.active
         keys = self._db.execute("SELECT key FROM router_series WHERE open ORDER BY touched")
         self.active = OrderedDict((key, known.get(key, now)) for (key,) in keys)
@@ -84,8 +91,10 @@ class SeriesStore:
                 state = SeriesState(device, module, series)
                 self.count += 1
             self._dirty[key] = state
+        for order in (self._came, self.active):
+            order.pop(key, None)
+        self._came[key] = None
         self.active[key] = now
-        self.active.move_to_end(key)
         return state
 
     def load(self, key: bytes) -> SeriesState | None:
@@ -106,18 +115,26 @@ class SeriesStore:
 
     def write(self) -> None:
         """Write what was changed since the last write, inside the caller's transaction."""
-        rows = []
         for key, state in self._dirty.items():
-            self._touched += 1
-            is_open = state.episode is not None or bool(state.timeline.windows)
-            if not is_open:
+            if not _is_open(state):
                 self.active.pop(key, None)
-            rows.append((key, _ENCODE(state), self._touched, is_open))
             self._states[key] = state
             self._states.move_to_end(key)
+        came = [(key, self._dirty[key]) for key in self._came if key in self._dirty]
         self._db.executemany(
-            "INSERT OR REPLACE INTO router_series (key, state, touched, open) VALUES (?, ?, ?, ?)", rows
+            "INSERT OR REPLACE INTO router_series (key, state, touched, open) VALUES (?, ?, ?, ?)",
+            [
+                (key, _ENCODE(state), touched, _is_open(state))
+                for touched, (key, state) in enumerate(came, start=self._touched + 1)
+            ],
         )
+        self._touched += len(came)
+        # What only closed stays as long silent as it was.
+        self._db.executemany(
+            "UPDATE router_series SET state = ?, open = ? WHERE key = ?",
+            [(_ENCODE(state), _is_open(state), key) for key, state in self._dirty.items() if key not in self._came],
+        )
+        self._came.clear()
         self._dirty.clear()
         while len(self._states) > IN_MEMORY:
             self._states.popitem(last=False)
@@ -129,6 +146,7 @@ class SeriesStore:
     def remove(self, key: bytes) -> None:
         self._db.execute("DELETE FROM router_series WHERE key = ?", (key,))
         self._dirty.pop(key, None)
+        self._came.pop(key, None)
         self._states.pop(key, None)
         self.active.pop(key, None)
         self.count -= 1
