@@ -27,6 +27,12 @@ async def send(site: LocalSite, name: str, messages: Sequence[Message]) -> None:
             await device.send(message)
 
 
+async def live_twice(site: LocalSite, name: str, first: Sequence[Message], second: Sequence[Message]) -> None:
+    """A device that is restarted between the two."""
+    await send(site, name, first)
+    await send(site, name, second)
+
+
 async def deliveries_tried_again(site: LocalSite) -> int:
     return sum((await site.control.stats())["delivery_retries"].values())
 
@@ -71,7 +77,7 @@ async def test_reboots_repeats_poison_and_a_stopped_module(tmp_path: Path, bundl
         # Stopped for longer than edgeHub's acknowledge time-out (30 s, scaled): what it has in hand is sent again.
         assert site.supervisor.send_signal("scorer", signal.SIGSTOP)
         async with asyncio.TaskGroup() as group:
-            group.create_task(send(site, "pump-01", [*first_life, *first_life[-3:], *second_life]))
+            group.create_task(live_twice(site, "pump-01", [*first_life, *first_life[-3:]], second_life))
             group.create_task(send(site, "visitor", [*poison, *behind]))
             async with asyncio.timeout(30):
                 while await deliveries_tried_again(site) == 0:  # noqa: ASYNC110 - it happens in another process
