@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Sequence
 
-from edge_module.kill_points import STEPS
+from edge_module.kill_points import EFFECT_STEPS, STEPS
 from simulator.local_site import EDGE_HUB, LocalSite
 from simulator.runtime.kill_points import STEPS as RUNTIME_STEPS
 from tests.waiting import until
@@ -15,7 +15,7 @@ _PUBLISHING = {"before_publish", "after_publish", "published_acked", "before_pru
 STEPS_OF = {
     "scorer": STEPS,
     "anomaly_router": STEPS,
-    "uploader": (*(step for step in STEPS if step not in _PUBLISHING), *UPLOADER_STEPS),
+    "uploader": (*(step for step in STEPS if step not in _PUBLISHING), *EFFECT_STEPS, *UPLOADER_STEPS),
     EDGE_HUB: RUNTIME_STEPS,
 }
 """Those that a part passes: the uploader publishes nothing."""

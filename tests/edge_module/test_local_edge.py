@@ -84,7 +84,7 @@ async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
             state_dir.mkdir()
             environment = await edge.add_module(name)
             processes[name] = EchoProcess(
-                state_dir, hub_port=8883, ca_file=edge.ca_file, EDGEWEIR_SAS_TTL_SECS="4", **environment
+                state_dir, hub_port=8883, ca_file=edge.ca_file, EDGEWEIR_SAS_TTL_SECS="2", **environment
             )
         edge.set_edge_hub_config(
             {

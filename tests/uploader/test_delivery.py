@@ -1,6 +1,7 @@
 """From an input message to a stored row, over a real Azurite: everything once, whatever the storage does."""
 
 import asyncio
+import itertools
 from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
@@ -319,12 +320,13 @@ async def test_what_is_sent_is_what_a_stack_hub_understands(
 async def test_a_disk_that_refuses_now_and_then_loses_and_doubles_nothing(
     tmp_path: Path, azurite: Azurite, container_name: str
 ) -> None:
-    bench = make_bench(tmp_path, azurite, desired(container_name, batch_max_rows=5))
+    bench = make_bench(tmp_path, azurite, desired(container_name, batch_max_rows=25))
+    refused = itertools.cycle(("before_commit", "effect_before_commit", "effect_after_commit"))
 
     async def refuse_now_and_then() -> None:
         while True:
-            await asyncio.sleep(0.01)
-            bench.fail_next("before_commit")
+            await asyncio.sleep(0.1)
+            bench.fail_next(next(refused))
 
     async with working(bench):
         refusing = asyncio.create_task(refuse_now_and_then())

@@ -9,7 +9,6 @@ Invariants
 """
 
 import logging
-import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Generic, Literal, TypeVar
@@ -22,7 +21,7 @@ from contract.timestamps import format_timestamp
 from edge_module import settings as settings_reader
 from edge_module.clock import Clock
 from edge_module.errors import Hold, MethodError, Poison, Refused
-from edge_module.faults import disk_reason, is_lock_protocol, is_locked, is_out_of_memory
+from edge_module.faults import disk_reason, is_locked, is_out_of_memory
 from edge_module.health import Health
 from edge_module.kill_points import Reach
 from edge_module.log import PRIVATE
@@ -38,7 +37,7 @@ T = TypeVar("T")
 ATTEMPTS = 3
 OUTBOX_LIMIT_BYTES = 256 * 1024 * 1024
 _REJECTED_OVERHEAD_BYTES = 4096
-_LOCKED_SECS = 30.0
+_LOCKED_SECS = 120.0
 # However time is scaled for tests, SQLite itself waits this long for a lock before it says so.
 _LOCKED_AT_LEAST_SECS = 6.0
 
@@ -336,7 +335,9 @@ class Engine(Generic[S]):
             return
         secs = self._clock.monotonic() - since
         if secs > max(self._clock.scaled(_LOCKED_SECS), _LOCKED_AT_LEAST_SECS):
-            raise StoreLocked("the store's lock cannot be had any more; the module starts anew")
+            raise StoreLocked(
+                f"{self.store.path} stays locked, by another process or by a lock lost; the module starts anew"
+            )
 
     def _tick(self) -> None:
         evicted = self.store.maintain()
@@ -364,7 +365,9 @@ class Engine(Generic[S]):
             tx = self._transaction(None)
             self._module_is_stale = True
             result = effect(tx)
+            self._reach("effect_before_commit")
             self._finish(tx)
+            self._reach("effect_after_commit")
             return result
         except Exception as error:
             self._note_disk(error)
@@ -474,8 +477,7 @@ class Engine(Generic[S]):
 
     def _note_disk(self, error: BaseException) -> str | None:
         if self._locked_since is None and is_locked(error):
-            # The protocol error comes after a wait of SQLite's own; there is nothing more to wait for.
-            self._locked_since = -math.inf if is_lock_protocol(error) else self._clock.monotonic()
+            self._locked_since = self._clock.monotonic()
         reason = disk_reason(error)
         if reason is not None:
             if self._disk_reason not in (None, reason):

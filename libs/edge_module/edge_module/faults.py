@@ -73,11 +73,6 @@ def is_locked(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and _code_of(error) in _LOCK_CODES
 
 
-def is_lock_protocol(error: BaseException) -> bool:
-    """Whether SQLite has given up on its own locks, as it does after ten seconds of trying."""
-    return isinstance(error, sqlite3.Error) and _code_of(error) == sqlite3.SQLITE_PROTOCOL
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, in Python, SQLite, the kernel or a native library that says so."""
     if isinstance(error, MemoryError):

@@ -24,6 +24,8 @@ STEPS: Final[tuple[str, ...]] = (
     "after_prune",
     "tick_before_commit",
 )
+# Of what a module's own tasks write, which not every module does.
+EFFECT_STEPS: Final = ("effect_before_commit", "effect_after_commit")
 
 Reach = Callable[[str], None]
 
