@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import json
+import socket
+import stat
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -22,13 +25,15 @@ from simulator.fault_proxy import (
     Latency,
     Lose,
     Remove,
+    Request,
     Step,
     Timeout,
     run_fault_proxy,
     run_schedule,
 )
 from simulator.fault_proxy.api import serve_faults
-from simulator.fault_proxy.record import Record
+from simulator.fault_proxy.http_watch import Exchange
+from simulator.fault_proxy.record import Record, exchange_document
 from simulator.fault_proxy.script import read_script
 
 ANSWER = b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\nok"
@@ -160,6 +165,14 @@ def down_document() -> dict[str, object]:
         ("POST", "/proxies/storage/toxics", {"type": "timeout"}, 409, "toxic already exists: timeout_downstream"),
         ("POST", "/proxies", {"name": "x"}, 403, "the proxies here are fixed"),
         ("POST", "/proxies/storage", {"upstream": "x"}, 400, "bad request body: 'x' is no HOST:PORT"),
+        (
+            "POST",
+            "/proxies/storage",
+            {"enabled": "false"},
+            400,
+            "bad request body: enabled is 'false'; it must be a bool",
+        ),
+        ("POST", "/proxies/storage", {"enabled": 0}, 400, "bad request body: enabled is 0; it must be a boolean"),
         ("GET", "/nothing", None, 404, "Not Found"),
     ],
 )
@@ -207,11 +220,14 @@ async def test_a_response_is_lost_on_demand_and_the_record_says_so_without_secre
 ) -> None:
     await FaultClient(url).lose_response("storage", {"method": "put", "path": "/c/"})
     head = b"?sv=1&sig=abc%3D HTTP/1.1\r\nAuthorization: SharedKey me:hush\r\nx-ms-copy-source: http://a/b?sig=hush\r\n\r\n"
-    with Record(tmp_path / "record.jsonl") as record:
+    failures: list[OSError] = []
+    with Record(tmp_path / "record.jsonl", failures.append) as record:
         proxy.http.observe = record
         assert await get(proxy, b"GET /c/b" + head) == ANSWER
         with pytest.raises(ConnectionResetError):
             await get(proxy, b"PUT /c/b" + head)
+    assert not failures
+    assert stat.S_IMODE((tmp_path / "record.jsonl").stat().st_mode) == 0o600
     text = (tmp_path / "record.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     assert [(line["method"], line["status"], line["response_lost"]) for line in lines] == [
@@ -224,6 +240,52 @@ async def test_a_response_is_lost_on_demand_and_the_record_says_so_without_secre
     assert (await call(url, "GET", "/proxies/storage/lost_responses"))[1] == [
         {"connection": 2, "method": "PUT", "path": "/c/b"}
     ]
+
+
+async def test_a_record_that_cannot_be_written_ends_and_the_proxy_goes_on(proxy: FaultProxy) -> None:
+    failures: list[OSError] = []
+    with Record(Path("/dev/full"), failures.append) as record:
+        proxy.http.observe = record
+        assert await get(proxy) == ANSWER
+        assert await get(proxy) == ANSWER
+    assert [failure.errno for failure in failures] == [errno.ENOSPC]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Api-Key",
+        "api-key",
+        "x-functions-key",
+        "Ocp-Apim-Subscription-Key",
+        "Proxy-Authorization",
+        "Cookie",
+        "x-ms-encryption-key",
+    ],
+)
+def test_headers_that_carry_keys_are_masked(name: str) -> None:
+    assert recorded(headers=((name, "hush"),))["headers"] == [[name, "***"]]
+
+
+@pytest.mark.parametrize(
+    "key", ["sig", "code", "TOKEN", "access_token", "api_key", "Key", "subscription-key", "Subscription-Key"]
+)
+def test_query_items_that_carry_keys_are_masked_wherever_a_url_is(key: str) -> None:
+    assert recorded(query=f"{key}=hush&sv=1")["query"] == f"{key}=***&sv=1"
+    assert recorded(query=f"a=1&{key}=hush")["query"] == f"a=1&{key}=***"
+    assert recorded(query=f"to=http%3A%2F%2Fa%3Fsv%3D1%26{key}%3Dhush&b=2")["query"].endswith(f"%26{key}%3D***&b=2")
+    source = ("x-ms-copy-source", f"http://a/b?{key}=hush&sv=1")
+    assert recorded(headers=(source,))["headers"] == [["x-ms-copy-source", f"http://a/b?{key}=***&sv=1"]]
+
+
+def test_what_only_resembles_a_key_is_not_masked() -> None:
+    path, query = "/rows/key=7/a.parquet", "monkey=1&postcode=2&keys=3&$skiptoken=4"
+    document = recorded(path, query)
+    assert (document["path"], document["query"]) == (path, query)
+
+
+def recorded(path: str = "/", query: str = "", headers: tuple[tuple[str, str], ...] = ()) -> dict[str, Any]:
+    return exchange_document(Exchange(Request(1, "GET", path, query, headers), 200))
 
 
 def test_a_script_is_read_and_checked_before_it_runs(tmp_path: Path) -> None:
@@ -308,3 +370,21 @@ def test_the_commands_do_it_in_words() -> None:
         assert edgeweir("lose-response", "storage", "--method", "PUT", "--nth", "0") == (0, "")
         assert edgeweir("reset") == (0, "")
         assert len(edgeweir("list")[1].splitlines()) == 1
+
+
+def test_a_server_whose_name_is_unknown_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    result = CliRunner().invoke(build_app(), ["proxy", "0", "nowhere.invalid:80"])
+    says = "edgeweir proxy: cannot forward to nowhere.invalid:80: Name or service not known\n"
+    assert (result.exit_code, result.output) == (2, says)
+
+
+def test_a_server_whose_name_is_none_is_refused_at_once() -> None:
+    result = CliRunner().invoke(build_app(), ["proxy", "0", "a..b:80"])
+    assert (result.exit_code, result.output) == (
+        2,
+        "edgeweir proxy: cannot forward to a..b:80: 'a..b' is no name of a host\n",
+    )

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,6 +47,7 @@ def proxy(
         server_host, server_port = read_address(upstream)
         if not server_port:
             raise UserError(f"{upstream!r} is no HOST:PORT to forward to")
+        await _refuse_unknown_host(server_host, server_port)
         async with contextlib.AsyncExitStack() as stack:
             running = run_fault_proxy(server_host, server_port, host=host, port=port, seed=seed, http=looks_at_http)
             try:
@@ -52,7 +55,7 @@ def proxy(
             except OSError as error:
                 raise UserError(f"cannot listen on {host}:{port}: {error.strerror}") from None
             if record is not None:
-                made.http.observe = stack.enter_context(Record(record))
+                made.http.observe = stack.enter_context(Record(record, partial(_say_stopped, record)))
             url = await stack.enter_async_context(serve_faults({_NAME: made}, port=api_port))
             typer.echo(f"{made.address[0]}:{made.port} -> {upstream}; faults: edgeweir fault list --api {url}")
             await run_schedule(made, steps, passed_over=_say_passed_over)
@@ -60,6 +63,21 @@ def proxy(
 
     # Stopping it is how it ends.
     run(_NAME, main, interrupted=0)
+
+
+async def _refuse_unknown_host(host: str, port: int) -> None:
+    """To a client of the proxy, it would be resets and nothing else. Raises UserError."""
+    try:
+        await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise UserError(f"cannot forward to {host}:{port}: {error.strerror}") from None
+    except UnicodeError:
+        raise UserError(f"cannot forward to {host}:{port}: {host!r} is no name of a host") from None
+
+
+def _say_stopped(record: Path, error: OSError) -> None:
+    with contextlib.suppress(OSError):  # stderr may lie on the same full disk
+        typer.echo(f"edgeweir {_NAME}: {record}: {error.strerror}; no exchange is recorded any more", err=True)
 
 
 def _say_passed_over(step: "Step") -> None:

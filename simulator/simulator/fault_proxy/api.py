@@ -123,9 +123,12 @@ class FaultApi:
         fields = await _object(request)
         if fields.get("listen") not in (None, "", _address(proxy.address)):
             raise Refused(403, "where a proxy listens is fixed")
+        enabled = fields.get("enabled")
+        if not isinstance(enabled, bool | None):
+            raise BadDocument(f"enabled is {enabled!r}; it must be a boolean, true or false")
         if fields.get("upstream"):
             proxy.server_address = _read_address(fields["upstream"])
-        match fields.get("enabled"):
+        match enabled:
             case False if not proxy.is_down:
                 _add(proxy, _DISABLED)
             case True:
