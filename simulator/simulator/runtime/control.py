@@ -151,7 +151,7 @@ class ControlServer:
         body = await _json_object(request) if request.can_read_body else {}
         if module and self._edge.registry.get(device) is None:
             raise Refused(404, "DeviceNotFound", f"device {device} does not exist")
-        keys = body.get("authentication", {}).get("symmetricKey", {})
+        keys = _part(_part(body, "authentication"), "symmetricKey")
         identity = self._edge.registry.ensure(
             device,
             module,
@@ -241,7 +241,7 @@ def _ids(request: web.Request) -> tuple[str, str]:
 
 
 def _twin_changes(body: JsonObject) -> tuple[JsonObject | None, JsonObject | None]:
-    return body.get("properties", {}).get("desired"), body.get("tags")
+    return _part(body, "properties").get("desired"), body.get("tags")
 
 
 def _merged(document: JsonObject, patch: JsonObject) -> JsonObject:
@@ -256,6 +256,14 @@ async def _json_object(request: web.Request) -> JsonObject:
     if not isinstance(body, dict):
         raise Refused(400, "ArgumentInvalid", "the body is not a JSON object")
     return body
+
+
+def _part(body: JsonObject, key: str) -> JsonObject:
+    """Absent: empty."""
+    part = body.get(key, {})
+    if not isinstance(part, dict):
+        raise Refused(400, "ArgumentInvalid", f"{key} must be a JSON object")
+    return part
 
 
 def _seconds(body: JsonObject, key: str, default: int, low: int, high: int) -> float:

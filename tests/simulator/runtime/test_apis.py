@@ -122,6 +122,23 @@ async def test_the_control_api_has_the_shapes_of_the_service(edge: LocalEdge) ->
     assert (await call(socket, "GET", "/edgeweir/stats"))[1]["queued_total"] == 0
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "key"),
+    [
+        ("/devices/pump-9", {"authentication": None}, "authentication"),
+        ("/devices/pump-9", {"authentication": "sas"}, "authentication"),
+        ("/devices/pump-9", {"authentication": {"symmetricKey": []}}, "symmetricKey"),
+        ("/twins/local-edge/modules/m", {"properties": None}, "properties"),
+    ],
+)
+async def test_a_part_of_a_body_that_is_no_object_is_named(
+    edge: LocalEdge, path: str, body: dict[str, object], key: str
+) -> None:
+    status, error = await call(edge.control_socket, "PUT", path, body)
+    assert (status, error["Message"]) == (400, f"ErrorCode:ArgumentInvalid;{key} must be a JSON object")
+    assert edge.registry.get("pump-9") is None
+
+
 async def test_methods_through_the_control_api(edge: LocalEdge) -> None:
     path = "/twins/local-edge/modules/m/methods"
     assert (await call(edge.control_socket, "POST", path, {"methodName": "ping"}))[0] == 404
