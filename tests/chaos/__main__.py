@@ -154,7 +154,7 @@ async def run_all(run: Run, folder: Path) -> None:
 
 def _commit() -> str:
     """Of the clone, "" where there is none."""
-    found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     return found.stdout.strip()
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
+from tests.chaos.matrix import CELLS
 from tests.chaos.results import CellResult, RunResult, SabotageResult, last_line, median
 
 ROOT: Final = Path(__file__).parent.parent.parent
@@ -51,10 +52,12 @@ class Figures(msgspec.Struct, kw_only=True):
     cells: list[CellFigures]
     sabotage: list[SabotageResult]
     others: dict[str, str] = {}
+    unreached: list[str] = []
+    """Cells that none of the runs came to."""
 
 
-def gather(runs: Sequence[RunResult], others: dict[str, str]) -> Figures:
-    """Of at least one run. Planted bugs are those of the last run that had some."""
+def gather(runs: Sequence[RunResult], others: dict[str, str], names: Iterable[str] = ()) -> Figures:
+    """Of at least one run. Planted bugs are those of the last run that had some; `names` are those of all cells."""
     by_name: dict[str, list[CellResult]] = {}
     for run in runs:
         for cell in run.cells:
@@ -74,6 +77,7 @@ def gather(runs: Sequence[RunResult], others: dict[str, str]) -> Figures:
         cells=[_figures_of(cells) for _, cells in sorted(by_name.items())],
         sabotage=planted[-1] if planted else [],
         others=others,
+        unreached=sorted(set(names) - by_name.keys()),
     )
 
 
@@ -101,6 +105,8 @@ def render(figures: Figures, texts: dict[str, str], findings: Sequence[dict[str,
             texts["cells"].strip(),
             "",
             *_matrix(figures.cells),
+            "",
+            f"Not reached in these runs: {', '.join(figures.unreached) or 'none'}.",
             "",
             texts["sabotage"].strip(),
             "",
@@ -164,7 +170,7 @@ def main(
     others = before.others | {command: _last_line(Path(file)) for command, file in said}
     figures = msgspec.structs.replace(before, others=others)
     if files:
-        figures = gather([msgspec.json.decode(file.read_bytes(), type=RunResult) for file in files], others)
+        figures = gather([msgspec.json.decode(file.read_bytes(), type=RunResult) for file in files], others, CELLS)
     FIGURES.write_bytes(msgspec.json.format(msgspec.json.encode(figures)) + b"\n")
     PAGE.write_text(page_of(figures), encoding="utf-8")
     typer.echo(f"wrote docs/{PAGE.name}")
