@@ -73,11 +73,13 @@ class ExpectedRow:
 class Expected:
     """`envelope` names the parts that the policy lets out on `readings`, `event_envelope` those on `anomalies`.
 
-    `model` is the bundle's digest, `policy` the policy's hash; None for any.
+    `model` is the bundle's digest, `policy` the policy's hash; None for any. `reasons` are the codes under which bodies
+    are rejected, of those for which they are judged.
     """
 
     rows: dict[RowId, ExpectedRow] = field(default_factory=dict)
     rejected: dict[RowId, bytes] = field(default_factory=dict)
+    reasons: dict[RowId, str] = field(default_factory=dict)
     envelope: frozenset[str] = USUAL_ENVELOPE
     event_envelope: frozenset[str] = USUAL_ENVELOPE
     model: str | None = None
@@ -302,6 +304,10 @@ def _judge_rejected(expected: Expected, rejected: Sequence[dict[str, Any]], verd
         if strange := sorted(row.keys() - _REJECTED_KEYS) or sorted({"site", "reason"} - row.keys()):
             verdict.values_differ += 1
             verdict.note(f"{_name(row_id(row))}: its rejected row differs in {', '.join(strange)}")
+        wanted_reason = expected.reasons.get(row_id(row))
+        if wanted_reason is not None and not strange and not same_value(wanted_reason, row["reason"]):
+            verdict.values_differ += 1
+            verdict.note(f"{_name(row_id(row))} is rejected as {row['reason']!r}, it should be {wanted_reason!r}")
 
 
 def _judge_episodes(expected: Expected, anomalies: Iterable[Mapping[str, Any]], verdict: Verdict) -> None:

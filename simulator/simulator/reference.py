@@ -5,6 +5,7 @@ misreading in the scorer or the policy engine shows as a difference. Messages ar
 arrived. It knows the transforms keep, drop and round, and whole paths; a policy with more is refused.
 """
 
+import json
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -244,7 +245,7 @@ class Reference:
         self._seen.add(key)
         elements = _elements(message.body)
         if elements is None:
-            self.expected.rejected[RowId(device, message.message_id, None)] = message.body
+            self._reject(RowId(device, message.message_id, None), message.body)
             return
         rows = []
         for i, element in enumerate(elements):
@@ -253,7 +254,7 @@ class Reference:
             if isinstance(reading, dict):
                 rows.append(self._scoring.place(identity, reading))
             else:
-                self.expected.rejected[identity] = element
+                self._reject(identity, element)
         for row, (score, shares) in zip(rows, self._scoring.scores(rows), strict=True):
             if score is not None and not math.isfinite(score):
                 row.no_score, score = "not_finite", None
@@ -271,6 +272,23 @@ class Reference:
                 event_reading=self._events.apply(row.reading),
                 event_why=self._events.why(shares) if anomaly else (),
             )
+
+    def _reject(self, identity: RowId, text: bytes) -> None:
+        self.expected.rejected[identity] = text
+        self.expected.reasons[identity] = rejection_reason(text)
+
+
+def rejection_reason(text: bytes) -> str:
+    """Of a text that is no reading and no array of them."""
+    try:
+        json.loads(text.decode(), parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return "not_json"
+    return "not_a_reading"
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _elements(body: bytes) -> list[bytes] | None:

@@ -310,6 +310,16 @@ def a_rejected_body_is_another(run: TrueRun, rng: Random) -> bool:
     return True
 
 
+@spoils("values_differ")
+def a_body_is_rejected_for_another_reason(run: TrueRun, rng: Random) -> bool:
+    place = pick(run, rng, "rejected", bool)
+    if place is None:
+        return False
+    row = row_at(place)
+    row["reason"] = rng.choice([code for code in ("not_json", "not_a_reading", "bad_shape") if code != row["reason"]])
+    return True
+
+
 @spoils("episodes_differ")
 def an_anomaly_is_in_no_episode(run: TrueRun, rng: Random) -> bool:
     place = pick(run, rng, "anomalies", bool)

@@ -185,3 +185,24 @@ def test_rounding_is_half_to_even_on_the_digits_as_written(text: str, decimals: 
 def test_a_policy_beyond_the_reference_is_refused() -> None:
     with pytest.raises(UserError, match="knows no rule like /a bucket"):
         LanePolicy("fields: [{path: /a, transform: bucket, lanes: [readings]}]", "readings")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "not_json"),
+        (b"{", "not_json"),
+        (b"\xff\x00", "not_json"),
+        (b'[{"ts":1},', "not_json"),
+        (b"NaN", "not_json"),
+        (b"17", "not_a_reading"),
+        (b'"text"', "not_a_reading"),
+        (b"null", "not_a_reading"),
+    ],
+)
+def test_a_body_that_is_no_reading_is_rejected_for_what_it_is(body: bytes, reason: str) -> None:
+    assert run(Message("d-1", body, ())).expected.reasons == {RowId("d", "d-1", None): reason}
+
+
+def test_an_element_that_is_no_object_is_no_reading() -> None:
+    assert run(Message("d-1", b'[17,{"ts":1}]', ())).expected.reasons == {RowId("d", "d-1", 0): "not_a_reading"}

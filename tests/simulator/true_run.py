@@ -222,7 +222,7 @@ def rejected_row(identity: RowId, body: bytes) -> dict[str, Any]:
     source = Source(identity.device, "", identity.message)
     (part,) = reject(
         body,
-        reason="not_json",
+        reason="not_json" if identity.i is None else "not_a_reading",
         detail="",
         source=source,
         input_name="telemetry",
