@@ -205,6 +205,38 @@ async def test_down_closes_what_is_open_and_refuses_what_comes(connect: Open, pr
     assert await exchange(await connect(), b"y") == b"y"
 
 
+async def test_after_a_reseed_connections_draw_as_those_of_a_new_proxy(connect: Open, proxy: FaultProxy) -> None:
+    toxic = Timeout(timeout=1, stream="upstream", toxicity=0.5)
+
+    async def spared() -> list[bool]:
+        before = proxy.open_connections
+        proxy.add(toxic)
+        clients = [await connect() for _ in range(6)]
+        await until(lambda: proxy.open_connections == before + 6)
+        proxy.remove(toxic.name)
+        echoes = [await _is_open(client) for client in clients]
+        for _, writer in clients:
+            writer.close()
+        await until(lambda: proxy.open_connections == 0)
+        return echoes
+
+    proxy.reseed(5)
+    first = await spared()
+    assert await spared() != first, "the count goes on"
+    proxy.reseed(5)
+    assert await spared() == first
+
+
+async def _is_open(client: Client) -> bool:
+    """Whether it gives back what it gets."""
+    reader, writer = client
+    try:
+        writer.write(b"x")
+        return await reader.read(1) == b"x"
+    except OSError:
+        return False
+
+
 async def test_toxicity_spares_the_connections_that_the_seed_spares(connect: Open, proxy: FaultProxy) -> None:
     proxy.add(LimitData(bytes=0, toxicity=0.5))
     ends = []

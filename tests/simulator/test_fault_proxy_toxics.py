@@ -151,6 +151,16 @@ def test_removing_a_toxic_lets_go_what_it_held_in_order() -> None:
     assert slow.queued_bytes == 0
 
 
+def test_a_link_that_is_reseeded_draws_as_one_made_so() -> None:
+    used = link(Latency(latency=1), seed=1, connection=70)
+    used.reseed(9, 2)
+    for each in (used, fresh := link(seed=9, connection=2)):
+        each.add(Latency(latency=500, jitter=400, name="late"), 0)
+        each.remove("latency_downstream", 0)
+        each.take(0, b"x")
+    assert used.next_at == fresh.next_at
+
+
 def test_toxicity_takes_its_share_of_connections_and_the_same_ones_for_a_seed() -> None:
     def taken(seed: int) -> list[int]:
         links = {n: link(Latency(latency=1, toxicity=0.3), seed=seed, connection=n) for n in range(1000)}

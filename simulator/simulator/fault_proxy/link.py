@@ -13,8 +13,8 @@ from simulator.fault_proxy.toxics import Cut, Down, End, Event, Send, Stage, Str
 
 class Link:
     def __init__(self, seed: int, connection: int, stream: Stream) -> None:
-        self._identity = f"{seed}/{connection}/{stream}"
         self._stream = stream
+        self.reseed(seed, connection)
         self._stages: dict[str, Stage] = {}
         self._queue: list[tuple[float, int, Event]] = []
         self._sequence = 0
@@ -29,6 +29,10 @@ class Link:
     def next_at(self) -> float | None:
         """The instant, in seconds, of the next event; None when nothing is on its way."""
         return self._queue[0][0] if self._queue else None
+
+    def reseed(self, seed: int, connection: int) -> None:
+        """For toxics that are still to come."""
+        self._identity = f"{seed}/{connection}/{self._stream}"
 
     def add(self, toxic: Toxic, at: float) -> None:
         """Applies the toxic if it is of this direction and this connection draws it.

@@ -47,6 +47,7 @@ class FaultProxy:
         self._connections: dict[_Connection, asyncio.Task[None]] = {}
         self._holder: socket.socket | None = None
         self._listener: socket.socket | None = None
+        self._numbered = 0
         self.accepted = 0
         """Connections taken since the start."""
 
@@ -153,6 +154,16 @@ class FaultProxy:
         if self._watch is not None:
             self._watch.clear_rules()
 
+    def reseed(self, seed: int) -> None:
+        """What is drawn from now on depends on this seed, and no longer on how many connections there have been.
+
+        Those that are open are numbered from 1 again; toxics that they have already keep what they drew.
+        """
+        self._seed = seed
+        for number, connection in enumerate(self._connections, 1):
+            connection.reseed(seed, number)
+        self._numbered = len(self._connections)
+
     def lose_response(self, rule: LoseResponse | None = None) -> None:
         """By default: of the next request, with a reset."""
         self.http.add_rule(LoseResponse() if rule is None else rule)
@@ -177,8 +188,9 @@ class FaultProxy:
             return  # it went away between the call and us
         client.setblocking(False)
         self.accepted += 1
+        self._numbered += 1
         watched = None if self._watch is None else HttpConnection(self._watch, self.accepted)
-        links = Link(self._seed, self.accepted, "upstream"), Link(self._seed, self.accepted, "downstream")
+        links = Link(self._seed, self._numbered, "upstream"), Link(self._seed, self._numbered, "downstream")
         connection = _Connection(client, self._clock, *links, watched)
         for toxic in self._toxics.values():
             connection.add(toxic)
@@ -221,6 +233,10 @@ class _Connection:
         for link, changed in self._changed.items():
             link.remove(name, self._clock.now())
             changed.set()
+
+    def reseed(self, seed: int, number: int) -> None:
+        for link in self._changed:
+            link.reseed(seed, number)
 
     def cut(self, reset: bool) -> None:
         if not self._cut.done():
