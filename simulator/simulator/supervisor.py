@@ -9,6 +9,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from simulator.errors import UserError
 from simulator.logbook import Logbook
@@ -18,6 +19,9 @@ from simulator.process import STOP_GRACE_SECS, Child, LineSink
 COOL_OFF_UNIT_SECS = 10.0
 COOL_OFF_LIMIT_SECS = 300.0
 _FORGET_AFTER_SECS = 600.0
+
+_SAID_LINES = 5
+_KILL_POINT = "kill point "
 
 EnvironmentOf = Callable[[ModuleSpec], Awaitable[Mapping[str, str]]]
 
@@ -33,14 +37,46 @@ def restarts_after(policy: RestartPolicy, exit_code: int) -> bool:
     return policy != "never" and exit_code != 0
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How one process ended. `sent` are the signals it got from here; `said` are the last lines of its output."""
+
+    name: str
+    exit_code: int
+    sent: frozenset[signal.Signals] = frozenset()
+    said: tuple[str, ...] = ()
+
+    @property
+    def was_asked_for(self) -> bool:
+        """By a signal from here, or at the kill point that it was given."""
+        at_kill_point = self.exit_code == -signal.SIGKILL and any(line.startswith(_KILL_POINT) for line in self.said)
+        return at_kill_point or -self.exit_code in self.sent
+
+    def __str__(self) -> str:
+        last = f": last line {self.said[-1]}" if self.said else " without a word"
+        return f"{self.name} {_ending(self.exit_code)}{last}"
+
+
+def _ending(code: int) -> str:
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
 class _Keeper:
     """One module's life: start, wait for its end, decide, cool off, start again."""
 
     def __init__(
-        self, spec: ModuleSpec, environment_of: EnvironmentOf, note: LineSink, *, time_scale: float, limit_secs: float
+        self,
+        spec: ModuleSpec,
+        environment_of: EnvironmentOf,
+        note: LineSink,
+        ends: list[Ended],
+        *,
+        time_scale: float,
+        limit_secs: float,
     ) -> None:
         self.spec = spec
         self.child: Child | None = None
+        self.sent: set[signal.Signals] = set()
         self.starts = 0
         self.last_exit: int | None = None
         self.started = asyncio.Event()
@@ -49,6 +85,7 @@ class _Keeper:
         self._restarts = 0
         self._environment_of = environment_of
         self._note = note
+        self._ends = ends
         self._time_scale = time_scale
         self._limit_secs = limit_secs
 
@@ -64,7 +101,7 @@ class _Keeper:
                 # Whatever it was, a module that nobody looks after any more would be worse.
                 ending = str(error) if isinstance(error, UserError) else f"cannot be started: {error!r}"
             else:
-                ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                ending = _ending(code)
                 if not restarts_after(self.spec.restart_policy, code):
                     self._note(f"-- {ending}; its restart policy is {self.spec.restart_policy}, so it stays down")
                     return
@@ -80,10 +117,17 @@ class _Keeper:
         env = await self._environment_of(self.spec)
         async with self.starting:
             self.child = await Child.start(self.spec.name, self.spec.command, env, sink=self._note)
+            self.sent.clear()
         self.starts += 1
         self.started.set()
-        self.last_exit = await self.child.wait()
-        return self.last_exit
+        code = await self.child.wait()
+        self.has_ended(code)
+        return code
+
+    def has_ended(self, code: int) -> None:
+        self.last_exit = code
+        said = tuple(self.child.tail) if self.child is not None else ()
+        self._ends.append(Ended(self.spec.name, code, frozenset(self.sent), said[-_SAID_LINES:]))
 
 
 class Supervisor:
@@ -104,13 +148,21 @@ class Supervisor:
         self._keepers: dict[str, _Keeper] = {}
         self._observers: dict[str, LineSink] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ends: list[Ended] = []
 
     async def start(self, specs: Sequence[ModuleSpec], environment_of: EnvironmentOf) -> None:
         """Start what should run, in start-up order; those with equal numbers together. Raises UserError."""
         for spec in sorted(specs, key=lambda spec: (spec.startup_order, spec.name)):
             if spec.status == "running":
                 note = self._sink(spec.name)
-                keeper = _Keeper(spec, environment_of, note, time_scale=self._time_scale, limit_secs=self._limit_secs)
+                keeper = _Keeper(
+                    spec,
+                    environment_of,
+                    note,
+                    self._ends,
+                    time_scale=self._time_scale,
+                    limit_secs=self._limit_secs,
+                )
                 await self._start_one(keeper)
 
     def observe(self, name: str, observer: LineSink) -> None:
@@ -141,6 +193,11 @@ class Supervisor:
     def names(self) -> tuple[str, ...]:
         return tuple(self._keepers)
 
+    @property
+    def ends(self) -> tuple[Ended, ...]:
+        """Of every process that was ever started and is no more, in order."""
+        return tuple(self._ends)
+
     def starts(self, name: str) -> int:
         """How often this module has been started."""
         return self._keeper(name).starts
@@ -156,9 +213,11 @@ class Supervisor:
 
     def send_signal(self, name: str, number: signal.Signals) -> bool:
         """False when it is not running at the moment."""
-        child = self._keeper(name).child
+        keeper = self._keeper(name)
+        child = keeper.child
         if child is None or child.exit_code is not None:
             return False
+        keeper.sent.add(number)
         child.signal(number)
         return True
 
@@ -177,11 +236,13 @@ class Supervisor:
             if keeper.child is not None and keeper.child.exit_code is None
         }
         codes: dict[str, int] = {}
+        for name in running:
+            self._keepers[name].sent |= {signal.SIGTERM, signal.SIGKILL}
         for group in ([name for name in running if name not in last], [name for name in last if name in running]):
             ended = await asyncio.gather(*(running[name].stop(grace_secs=self._grace_secs) for name in group))
             codes.update(zip(group, ended, strict=True))
         for name, code in codes.items():
-            self._keepers[name].last_exit = code
+            self._keepers[name].has_ended(code)
         return codes
 
     def _keeper(self, name: str) -> _Keeper:

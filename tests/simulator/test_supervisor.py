@@ -11,7 +11,7 @@ from simulator.errors import UserError
 from simulator.logbook import Logbook
 from simulator.manifest import ModuleSpec, RestartPolicy
 from simulator.process import Child
-from simulator.supervisor import Supervisor, cool_off_secs, restarts_after
+from simulator.supervisor import Ended, Supervisor, cool_off_secs, restarts_after
 from tests.simulator.patience import until
 
 SCALE = 1000.0
@@ -80,6 +80,38 @@ async def test_a_killed_module_starts_again_with_another_pid(supervisor: Supervi
     assert supervisor.pid("m") != first
     await until(lambda: logbook.path("m").read_text().count("up") == 2)
     assert "was ended by SIGKILL; it starts again in 0.01 s" in logbook.path("m").read_text()
+
+
+async def test_how_each_process_ended_is_known_and_whether_it_was_asked_to(
+    supervisor: Supervisor, logbook: Logbook
+) -> None:
+    crashes = spec("m", "print('oh', flush=True)\nimport os\nos._exit(7)", policy="on-failure")
+    await supervisor.start([crashes, spec("f", FOREVER)], environment)
+    await until(lambda: "up" in logbook.path("f").read_text() and len(supervisor.ends) >= 2)
+    assert {(end.name, end.exit_code, end.was_asked_for, str(end)) for end in supervisor.ends} == {
+        ("m", 7, False, "m ended with exit code 7: last line oh")
+    }
+    supervisor.send_signal("f", signal.SIGKILL)
+    await until(lambda: any(end.name == "f" for end in supervisor.ends))
+    assert [end.was_asked_for for end in supervisor.ends if end.name == "f"] == [True]
+
+
+@pytest.mark.parametrize(
+    ("code", "sent", "said", "asked"),
+    [
+        (-9, (), (), False),
+        (-9, (signal.SIGSTOP,), (), False),
+        (-9, (signal.SIGKILL,), (), True),
+        (-9, (), ("kill point handled", "another thread's line"), True),
+        (1, (signal.SIGKILL, signal.SIGTERM), (), False),
+        (1, (), ("kill point handled",), False),
+        (-11, (signal.SIGKILL,), (), False),
+    ],
+)
+def test_only_the_signal_that_was_sent_and_a_kill_point_were_asked_for(
+    code: int, sent: tuple[signal.Signals, ...], said: tuple[str, ...], asked: bool
+) -> None:
+    assert Ended("m", code, frozenset(sent), said).was_asked_for is asked
 
 
 async def test_a_module_that_may_end_stays_down(supervisor: Supervisor, logbook: Logbook) -> None:
