@@ -46,8 +46,8 @@ def overwrites(requests: Iterable[Request]) -> list[str]:
             created[name] += request.status == _CREATED
         elif operation not in _HARMLESS and request.status is not None and 200 <= request.status < 300:
             problems.append(f"{name} is changed by {request.method} {operation}".rstrip())
-    problems += [f"{name} is created {count} times" for name, count in created.items() if count > 1]
-    return problems
+    # First what has happened, then what could have.
+    return [f"{name} is created {count} times" for name, count in created.items() if count > 1] + problems
 
 
 def _blob(request: Request) -> str | None:

@@ -21,6 +21,8 @@ class Arena:
     site: LocalSite
     rng: random.Random
     name: str = ""
+    prefix: str = ""
+    """How the names of the cell's devices begin."""
     log: list[str] = field(default_factory=list)
     kills: int = 0
     unsynced: list[tuple[float, float]] = field(default_factory=list)
@@ -64,8 +66,13 @@ class Cell:
     run: Fault
     site: str = "plain"
     """The kind of site that it needs: a name in `tests.chaos.sites.SITES`."""
+    may_end: str = ""
+    """Why a process of the part may end by itself under this fault; nothing says that it may not."""
 
     @property
     def name(self) -> str:
         """Without spaces: it is typed on command lines."""
         return f"{self.part}/{self.fault}".replace(" ", "_")
+
+    def lets_end(self, process: str) -> bool:
+        return bool(self.may_end) and process in self.part.split("+")

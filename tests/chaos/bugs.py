@@ -1,13 +1,14 @@
 """Builds with one planted bug each: small, plausible ones, such as a good engineer could make and a review could pass.
 
-Each says what its author may have thought, and under which faults it must show. Under those very faults the honest
-build passes; that is the control which makes catching one worth anything.
+Each says what its author may have thought, under which faults it must show, and as what. Under those very faults the
+honest build passes; that is the control which makes catching one worth anything.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from tests.chaos.builds import Build, Patch
+from tests.chaos.results import CellResult
 
 _PUMP: Final = "libs/edge_module/edge_module/pump.py"
 _ENGINE: Final = "libs/edge_module/edge_module/engine.py"
@@ -22,17 +23,27 @@ ALL_MODULES: Final = ("scorer", "anomaly_router", "uploader")
 
 @dataclass(frozen=True)
 class Sabotage:
-    """`parts` run the build; `cells` are the names of the cells under which it must show."""
+    """`parts` run the build; `cells` are the names of the cells under which it must show.
+
+    It shows as a kind of fault that the oracle counts, `shows`, and by a problem that says `says`.
+    """
 
     name: str
     build: Build
     parts: tuple[str, ...]
     cells: tuple[str, ...]
+    shows: str
     why: str
+    says: str = ""
+
+    def is_shown_by(self, found: CellResult) -> bool:
+        return found.faults.get(self.shows, 0) > 0 and any(self.says in problem for problem in found.problems)
 
 
-def _sabotage(name: str, *patches: Patch, parts: tuple[str, ...], cells: tuple[str, ...], why: str) -> Sabotage:
-    return Sabotage(name, Build(name, patches), parts, cells, why)
+def _sabotage(
+    name: str, *patches: Patch, parts: tuple[str, ...], cells: tuple[str, ...], shows: str, why: str, says: str = ""
+) -> Sabotage:
+    return Sabotage(name, Build(name, patches), parts, cells, shows, why, says)
 
 
 ACKNOWLEDGES_EARLY = _sabotage(
@@ -61,6 +72,7 @@ ACKNOWLEDGES_EARLY = _sabotage(
     ),
     parts=ALL_MODULES,
     cells=("scorer/sigkill_while_its_store_is_locked", "uploader/sigkill_while_its_store_is_locked"),
+    shows="missing",
     why="edgeHub keeps one message unacknowledged, so a PUBACK before the commit doubles the throughput. What is in "
     "hand at a SIGKILL is on nobody's disk.",
 )
@@ -70,6 +82,8 @@ OVERWRITES_BLOBS = _sabotage(
     Patch(_BLOBS, "                overwrite=False,\n", "                overwrite=True,\n"),
     parts=("uploader",),
     cells=("uploader/sigkill_around_an_upload",),
+    shows="overwritten",
+    says=" is created ",
     why="The name carries the digest of the content, so writing it again changes nothing. But it is written twice: "
     "whoever reacts to created blobs takes the rows twice, and a container that may not be altered refuses.",
 )
@@ -93,6 +107,7 @@ SEEN_AFTERWARDS = _sabotage(
     ),
     parts=ALL_MODULES,
     cells=("anomaly_router/sigkill_around_a_commit", "scorer/sigkill_around_a_commit"),
+    shows="duplicated",
     why="An identity that is recorded before its effect would lose the effect, so it is recorded after: in a "
     "transaction of its own. A SIGKILL between the two lets the repeat have its effect again.",
 )
@@ -102,6 +117,7 @@ WINDOWS_FORGOTTEN = _sabotage(
     Patch(_WINDOWS, '"INSERT OR REPLACE INTO scorer_series VALUES', '"INSERT OR IGNORE INTO scorer_series VALUES'),
     parts=("scorer",),
     cells=("scorer/sigkill_at_random_times",),
+    shows="values_differ",
     why="A series' window is written once and from then on lives in memory alone, where every test without a restart "
     "finds it. After a restart rows are scored in the window that the series began with.",
 )
@@ -111,6 +127,7 @@ OUTBOX_UNSYNCED = _sabotage(
     Patch(_STORE, '"PRAGMA synchronous = FULL"', '"PRAGMA synchronous = NORMAL"'),
     parts=ALL_MODULES,
     cells=("site/power_comes_and_goes", "site/power_cut"),
+    shows="missing",
     why="The usual advice for WAL: NORMAL is as consistent and much faster. But it is not durable: at a power cut the "
     "last commits are gone, acknowledged inputs and numbers of published messages among them.",
 )
@@ -136,6 +153,7 @@ TWIN_OUT_OF_TURN = _sabotage(
     ),
     parts=ALL_MODULES,
     cells=("anomaly_router/sigkill_while_its_store_is_locked", "scorer/sigkill_while_its_store_is_locked"),
+    shows="missing",
     why="Each packet is acknowledged as soon as it is done, as MQTT brokers like it. edgeHub takes the PUBACK of a "
     "twin packet for that of the input before it, which is still in hand: at a SIGKILL it is lost.",
 )
@@ -169,6 +187,7 @@ CONFIRMED_EARLY: Final = _sabotage(
     ),
     parts=("uploader",),
     cells=("uploader-storage/down", "uploader-storage/flapping"),
+    shows="missing",
     why="A batch leaves the spool when it is taken to be sent, so that nobody takes it twice. After an attempt that "
     "failed nothing is left to repeat.",
 )
@@ -178,6 +197,7 @@ BOOT_ID_IGNORED: Final = _sabotage(
     Patch(_STORE, 'if self._meta("boot_id") != boot_id.encode():', 'if self._meta("boot_id") is None:'),
     parts=ALL_MODULES,
     cells=("site/power_cut", "site/power_comes_and_goes"),
+    shows="missing",
     why="What edgeHub has acknowledged is taken for safe. edgeHub does not sync it: at a power cut what modules had "
     "sent on in the last moments is gone, and nobody sends it again.",
 )

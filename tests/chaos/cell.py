@@ -23,6 +23,8 @@ _FLOWING_MESSAGES = 8
 _FAULT_SECS = 60.0
 _RECOVER_SECS = 60.0
 _LOOK_SECS = 0.25
+_SETTLE_AFTER_ERROR_SECS = 20.0
+_LOOK_AFTER_ERROR_SECS = 20.0
 
 
 @dataclass
@@ -33,6 +35,8 @@ class Ground:
     folder: Path
     evidence: Evidence
     cells: int = 0
+    ends: int = 0
+    """Ends of processes that the cells before this one have answered for."""
 
 
 @contextlib.asynccontextmanager
@@ -45,11 +49,40 @@ async def open_ground(
 
 
 async def run_cell(ground: Ground, cell: Cell, result: CellResult) -> None:
-    """Fills in the result. Raises CellFailed or TimeoutError when the site does not come back from the fault."""
+    """Fills in the result. Raises CellFailed or TimeoutError when the site does not come back from the fault.
+
+    What is in storage is judged then too, and how the processes ended.
+    """
     ground.cells += 1
-    arena = Arena(ground.site, random.Random(f"{cell.name}/{result.seed}"), cell.name, log=result.log)
-    fleet = Fleet(ground.site, prefix=f"c{ground.cells:04d}-", seed=result.seed)
+    arena = Arena(
+        ground.site,
+        random.Random(f"{cell.name}/{result.seed}"),
+        cell.name,
+        log=result.log,
+        prefix=f"c{ground.cells:04d}-",
+    )
+    _reseed(arena, result.seed)
+    fleet = Fleet(ground.site, prefix=arena.prefix, seed=result.seed)
     ground.evidence.begin(fleet.prefix)
+    try:
+        ended_at = await _break(ground, arena, cell, fleet, result)
+        await settle(ground.site)
+        await _judge(ground, arena, fleet, ended_at, result)
+    except Exception:
+        await _judge_what_is_there(ground, arena, fleet, result)
+        raise
+    finally:
+        note_ends(ground, cell, result)
+
+
+def _reseed(arena: Arena, seed: int) -> None:
+    """What the links draw comes from the cell's seed too, whatever went through them before."""
+    for name, link in arena.site.links.items():
+        link.reseed(random.Random(f"{arena.name}/{seed}/{name}").randrange(2**31))
+
+
+async def _break(ground: Ground, arena: Arena, cell: Cell, fleet: Fleet, result: CellResult) -> float:
+    """The fault while the fleet sends, and the way back; when the fault ended."""
     await fleet.start()
     try:
         ended_at = await _do(arena, cell, fleet)
@@ -59,11 +92,38 @@ async def run_cell(ground: Ground, cell: Cell, result: CellResult) -> None:
         for link in ground.site.links.values():
             link.reset()
         await fleet.stop()
-    await settle(ground.site)
+    return ended_at
+
+
+async def _judge(ground: Ground, arena: Arena, fleet: Fleet, ended_at: float | None, result: CellResult) -> None:
     for since, until in arena.unsynced:
         fleet.ledger.demote(since, until)
     await ground.evidence.look()
     _conclude(ground.evidence.judge(fleet.ledger, ended_at), result)
+
+
+async def _judge_what_is_there(ground: Ground, arena: Arena, fleet: Fleet, result: CellResult) -> None:
+    """After an error: what was doubled or changed shows all the same. What is missing may still be on its way."""
+    try:
+        async with asyncio.timeout(_SETTLE_AFTER_ERROR_SECS):
+            await settle(ground.site)
+    except Exception as error:
+        result.log.append(f"it has not settled ({error!r}): what is missing may be on its way")
+    try:
+        async with asyncio.timeout(_LOOK_AFTER_ERROR_SECS):
+            await _judge(ground, arena, fleet, None, result)
+    except Exception as error:
+        result.log.append(f"it could not be judged: {error!r}")
+
+
+def note_ends(ground: Ground, cell: Cell, result: CellResult) -> None:
+    """A process that ended, by no signal or kill point of the cell and not with 0, is a problem where it must not."""
+    ends, ground.ends = ground.site.supervisor.ends[ground.ends :], len(ground.site.supervisor.ends)
+    unasked = [end for end in ends if end.exit_code and not end.was_asked_for]
+    if ends:
+        result.log.append(f"{len(ends)} processes ended, {len(unasked)} of them unasked")
+    for end in unasked:
+        (result.log if cell.lets_end(end.name) else result.problems).append(str(end))
 
 
 def _conclude(verdict: Verdict, result: CellResult) -> None:
@@ -72,9 +132,10 @@ def _conclude(verdict: Verdict, result: CellResult) -> None:
     result.missing = verdict.missing + verdict.not_fresh
     result.duplicated = verdict.duplicated + verdict.overwritten
     result.values_differ = sum(verdict.faults.values()) - result.missing - result.duplicated
-    result.problems = [f"{', '.join(f'{kind} {count}' for kind, count in verdict.faults.items())}", *verdict.problems]
-    if verdict.intact:
-        result.problems = []
+    result.faults = verdict.faults
+    if not verdict.intact:
+        counts = ", ".join(f"{kind} {count}" for kind, count in verdict.faults.items())
+        result.problems = [counts, *verdict.problems]
 
 
 async def _do(arena: Arena, cell: Cell, fleet: Fleet) -> float:

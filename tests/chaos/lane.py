@@ -25,7 +25,7 @@ from tests.chaos.matrix import find_cell
 from tests.chaos.results import ENCODER, CellResult, SabotageResult
 from tests.chaos.sabotage import catch, find_sabotage
 
-_CELL_SECS = 150.0
+_CELL_SECS = 200.0
 _SABOTAGE_GRACE_SECS = 60.0
 
 

@@ -25,6 +25,8 @@ class CellResult(msgspec.Struct, kw_only=True):
     recover_secs: float | None = None
     secs: float = 0.0
     error: str = ""
+    faults: dict[str, int] = {}
+    """What the oracle counted, by its kinds."""
     problems: list[str] = []
     log: list[str] = []
 

@@ -4,11 +4,13 @@ import random
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from tests.chaos.bugs import ACKNOWLEDGES_EARLY, MORE, SABOTAGES, Sabotage
+from simulator.oracle import FAULT_KINDS
+from tests.chaos.bugs import ACKNOWLEDGES_EARLY, MORE, OVERWRITES_BLOBS, SABOTAGES, Sabotage
 from tests.chaos.builds import patched
 from tests.chaos.matrix import find_cell
-from tests.chaos.results import SabotageResult
+from tests.chaos.results import CellResult, SabotageResult
 from tests.chaos.sabotage import catch, find_sabotage
 from tests.e2e.pipeline import train
 
@@ -25,6 +27,20 @@ def test_a_planted_bug_is_judged_by_cells_of_the_honest_matrix_on_one_kind_of_si
     cells = [find_cell(name) for name in sabotage.cells]
     assert cells
     assert len({cell.site for cell in cells}) == 1
+
+
+@each_sabotage
+def test_a_planted_bug_shows_as_something_that_the_oracle_counts(sabotage: Sabotage) -> None:
+    assert sabotage.shows in FAULT_KINDS
+
+
+def test_noise_and_another_kind_of_fault_do_not_show_a_planted_bug() -> None:
+    found = CellResult(part="a", fault="b", seed=1, problems=["x is created 2 times"])
+    for faults in ({}, {"not_fresh": 3}, {"missing": 1}):
+        assert not OVERWRITES_BLOBS.is_shown_by(replace(found, faults=faults))
+    counted = replace(found, faults={"overwritten": 1})
+    assert OVERWRITES_BLOBS.is_shown_by(counted)
+    assert not OVERWRITES_BLOBS.is_shown_by(replace(counted, problems=["x is written without If-None-Match: *"]))
 
 
 def test_there_are_at_least_six_planted_bugs_and_none_by_another_name() -> None:
