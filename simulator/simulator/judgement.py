@@ -21,6 +21,7 @@ from contract.bundle import Bundle
 from contract.timestamps import parse_timestamp
 from simulator.arrival import find_arrival
 from simulator.chain import broken_batches
+from simulator.episode_events import misplaced_events
 from simulator.ledger import Ledger, Sent
 from simulator.oracle import Expected, Verdict, judge, row_id
 from simulator.reference import Reference
@@ -70,7 +71,7 @@ def judge_run(
     )
     verdict.promised = sum(each.is_promised for each in sent)
     verdict.attempted = len(sent) - verdict.promised
-    verdict.out_of_order = verdict.note_all(arrival.misplaced)
+    verdict.out_of_order = verdict.note_all((*arrival.misplaced, *misplaced_events(storage.sequences("anomalies"))))
     verdict.overwritten = verdict.note_all(overwrites(requests))
     if faults_ended_at is not None:
         verdict.not_fresh = verdict.note_all(_stale(sent, expected, storage, faults_ended_at))

@@ -4,7 +4,8 @@
 there. Each must be in exactly one of `readings` and `rejected`, once. It must have the keys that the policy lets out
 and no other, its kept values must be the sender's own numbers (rounded where the policy says so), its score and the
 shares behind it those of an undisturbed computation. Every anomalous row must be in exactly one episode, once, with the
-same values, and no other row in any. Every row of a series must be counted once by its insights.
+same values, and no other row in any; each episode must be a whole life (`simulator.episode_events`). Every row of a
+series must be counted once by its insights.
 """
 
 from collections import Counter
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from contract.messages import RejectedPart
+from simulator.episode_events import episode_problems
 from simulator.stored import Number, incomplete_bodies, rejected_bodies
 
 # Scores travel with nine significant digits; a tie in the last of them may fall either way.
@@ -310,7 +312,7 @@ def _judge_rejected(expected: Expected, rejected: Sequence[dict[str, Any]], verd
             verdict.note(f"{_name(row_id(row))} is rejected as {row['reason']!r}, it should be {wanted_reason!r}")
 
 
-def _judge_episodes(expected: Expected, anomalies: Iterable[Mapping[str, Any]], verdict: Verdict) -> None:
+def _judge_episodes(expected: Expected, anomalies: Sequence[Mapping[str, Any]], verdict: Verdict) -> None:
     events = [row for event in anomalies for row in event.get("rows", ())]
     found = Counter(map(row_id, events))
     for row in events:
@@ -327,6 +329,7 @@ def _judge_episodes(expected: Expected, anomalies: Iterable[Mapping[str, Any]], 
     for identity in found:
         verdict.episodes_differ += 1
         verdict.note(f"{_name(identity)} is in an episode but was never sent")
+    verdict.episodes_differ += verdict.note_all(episode_problems(anomalies))
 
 
 def _name(identity: RowId) -> str:

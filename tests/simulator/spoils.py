@@ -73,7 +73,9 @@ def a_promised_message_is_dropped_whole(run: TrueRun, rng: Random) -> bool:
     identity = row_id(row_at(place))[:2]
     for piece in run.pieces:
         if piece.lane == "anomalies":
-            piece.rows = [event for event in piece.rows if row_id(event["rows"][0])[:2] != identity]
+            piece.rows = [
+                event for event in piece.rows if not any(row_id(row)[:2] == identity for row in event.get("rows", ()))
+            ]
         else:
             piece.rows = [row for row in piece.rows if row_id(row)[:2] != identity]
     return True
@@ -322,19 +324,19 @@ def a_body_is_rejected_for_another_reason(run: TrueRun, rng: Random) -> bool:
 
 @spoils("episodes_differ")
 def an_anomaly_is_in_no_episode(run: TrueRun, rng: Random) -> bool:
-    place = pick(run, rng, "anomalies", bool)
+    place = pick(run, rng, "anomalies", lambda event: event.get("rows"))
     return remove(place)
 
 
 @spoils("episodes_differ")
 def an_anomaly_is_in_two_episodes(run: TrueRun, rng: Random) -> bool:
-    place = pick(run, rng, "anomalies", bool)
+    place = pick(run, rng, "anomalies", lambda event: event.get("rows"))
     return repeat(place)
 
 
 @spoils("values_differ")
 def a_row_has_another_score_in_its_episode(run: TrueRun, rng: Random) -> bool:
-    place = pick(run, rng, "anomalies", bool)
+    place = pick(run, rng, "anomalies", lambda event: event.get("rows"))
     if place is None:
         return False
     (row,) = row_at(place)["rows"]
@@ -344,9 +346,98 @@ def a_row_has_another_score_in_its_episode(run: TrueRun, rng: Random) -> bool:
 
 @spoils("values_differ")
 def a_denied_field_is_out_in_an_episode(run: TrueRun, rng: Random) -> bool:
-    place = pick(run, rng, "anomalies", bool)
+    place = pick(run, rng, "anomalies", lambda event: event.get("rows"))
     if place is None:
         return False
     (row,) = row_at(place)["rows"]
     row["reading"]["fine"] = Number("1.0")
+    return True
+
+
+def is_kind(*kinds: str) -> Callable[[dict[str, Any]], object]:
+    return lambda event: event["kind"] in kinds
+
+
+@spoils("episodes_differ")
+def an_episode_is_closed_twice(run: TrueRun, rng: Random) -> bool:
+    return repeat(pick(run, rng, "anomalies", is_kind("closed")))
+
+
+@spoils("episodes_differ")
+def an_episode_is_opened_twice_the_second_time_without_rows(run: TrueRun, rng: Random) -> bool:
+    place = pick(run, rng, "anomalies", is_kind("opened"))
+    if place is None:
+        return False
+    place[0].rows.append({name: value for name, value in row_at(place).items() if name != "rows"})
+    return True
+
+
+@spoils("episodes_differ")
+def an_end_is_lost_and_the_series_has_another_episode(run: TrueRun, rng: Random) -> bool:
+    opened = [row for piece in run.of("anomalies") for row in piece.rows if row["kind"] == "opened"]
+    closed = {row["episode"] for piece in run.of("anomalies") for row in piece.rows if row["kind"] == "closed"}
+    still_open = {(row["device"], row["series"]) for row in opened if row["episode"] not in closed}
+    return remove(
+        pick(
+            run,
+            rng,
+            "anomalies",
+            lambda event: event["kind"] == "closed" and (event["device"], event["series"]) in still_open,
+        )
+    )
+
+
+@spoils("episodes_differ")
+def all_events_are_of_one_episode(run: TrueRun, rng: Random) -> bool:
+    events = [row for piece in run.of("anomalies") for row in piece.rows]
+    for event in events:
+        event["episode"] = "1"
+    return len([event for event in events if event["kind"] == "opened"]) > 1
+
+
+@spoils("episodes_differ")
+def an_event_says_that_it_is_another_kind(run: TrueRun, rng: Random) -> bool:
+    place = pick(run, rng, "anomalies", bool)
+    if place is None:
+        return False
+    event = row_at(place)
+    event["kind"] = rng.choice([kind for kind in ("opened", "updated", "closed") if kind != event["kind"]])
+    return True
+
+
+@spoils("episodes_differ")
+def an_event_counts_another_number_of_rows(run: TrueRun, rng: Random) -> bool:
+    place = pick(run, rng, "anomalies", bool)
+    if place is None:
+        return False
+    row_at(place)["rows_total"] = Number(int(row_at(place)["rows_total"]) + rng.choice((-1, 1)))
+    return True
+
+
+@spoils("episodes_differ")
+def an_event_is_of_another_series(run: TrueRun, rng: Random) -> bool:
+    place = pick(run, rng, "anomalies", lambda event: event.get("rows"))
+    if place is None:
+        return False
+    row_at(place)[rng.choice(("device", "series"))] = "other"
+    return True
+
+
+@spoils("out_of_order")
+def an_event_is_stored_before_the_one_it_follows(run: TrueRun, rng: Random) -> bool:
+    place = pick(run, rng, "anomalies", is_kind("updated", "closed"))
+    if place is None:
+        return False
+    later = row_at(place)
+    earlier = [
+        (other, index)
+        for other, index in run.places("anomalies")
+        if (other.spool, other.folder) == (place[0].spool, place[0].folder)
+        and other.rows[index]["episode"] == later["episode"]
+        and other.rows[index]["rows_total"] != later["rows_total"]
+    ]
+    if not earlier:
+        return False
+    other, index = rng.choice(earlier)
+    place[0].rows[place[1]], other.rows[index] = other.rows[index], later
     return True

@@ -81,8 +81,8 @@ def run() -> Run:
         rows,
         [{**rejected, "body_b64": b64encode(b"poison").decode()}],
         [
-            {"episode": "e1", "kind": "opened", "rows": [deepcopy(rows[2])]},
-            {"episode": "e1", "kind": "closed"},
+            {"episode": "e1", "kind": "opened", "rows_total": Number(1), "rows": [deepcopy(rows[2])]},
+            {"episode": "e1", "kind": "closed", "rows_total": Number(1)},
         ],
         [{"device": "d", "series": "m", "t": AT, "rows": Number("2"), "late_rows": Number("1")}],
         [],
@@ -93,6 +93,12 @@ def test_a_run_in_which_nothing_went_wrong_is_intact(run: Run) -> None:
     verdict = run.judge()
     assert verdict.intact
     assert (verdict.sent, verdict.stored, verdict.rejected, verdict.problems) == (4, 3, 1, [])
+
+
+def put_in_the_episode(run: Run, row: dict[str, Any]) -> None:
+    run.anomalies[0]["rows"].append(row)
+    for event in run.anomalies:
+        event["rows_total"] = Number(2)
 
 
 Spoil = Callable[[Run], object]
@@ -153,18 +159,20 @@ Spoil = Callable[[Run], object]
             "not those that were sent",
         ),
         (
-            lambda run: run.anomalies.append({"episode": "e2", "rows": [run.readings[2]]}),
+            lambda run: run.anomalies.append(
+                {"episode": "e2", "kind": "opened", "rows_total": Number(1), "rows": [run.readings[2]]}
+            ),
             "episodes_differ",
             "row 2 is in episodes 2 times, it should be 1",
         ),
         (lambda run: run.anomalies.clear(), "episodes_differ", "row 2 is in episodes 0 times"),
         (
-            lambda run: run.anomalies[0]["rows"].append(run.readings[1]),
+            lambda run: put_in_the_episode(run, run.readings[1]),
             "episodes_differ",
             "row 1 is in episodes 1 times, it should be 0",
         ),
         (
-            lambda run: run.anomalies[0]["rows"].append({"device": "x", "message": "y", "i": Number(0)}),
+            lambda run: put_in_the_episode(run, {"device": "d", "message": "y", "i": Number(0)}),
             "episodes_differ",
             "never sent",
         ),

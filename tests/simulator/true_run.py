@@ -7,6 +7,7 @@ Storage is what an undisturbed pipeline would hold: batches cut at any time, eac
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
@@ -55,6 +56,7 @@ fields:
 BUNDLE: Final = spread_bundle(features=(Feature("value", "/value"), Feature("fine", "/fine")), says_why=True)
 RECEIVED: Final = format_timestamp((HOUR - 100) * 1_000_000)
 _END_OF_TIME: Final = 2**62
+_QUIET_ROWS: Final = 2
 
 
 @dataclass
@@ -158,6 +160,7 @@ def cut(arrived: list[tuple[str, Message]], rng: Random) -> list[Piece]:
     reference = Reference(BUNDLE, POLICY)
     pieces: list[Piece] = []
     waiting: dict[Lane, dict[str, list[dict[str, Any]]]] = {"readings": {}, "anomalies": {}, "rejected": {}}
+    lives = Lives()
     spool = "0b"
     replaced_at = len(arrived) // 2 if rng.random() < 0.3 else None
     for place, (device, message) in enumerate(arrived):
@@ -166,8 +169,8 @@ def cut(arrived: list[tuple[str, Message]], rng: Random) -> list[Piece]:
         rows = list(reference.expected.rows.items())[before:]
         for identity, row in rows:
             _put(waiting["readings"], row.t, reading_row(identity, row))
-            if row.anomaly:
-                _put(waiting["anomalies"], row.t, event_row(identity, row))
+            for event in lives.events(identity, row):
+                _put(waiting["anomalies"], event["t"], event)
         for identity, body in reference.expected.rejected.items():
             if identity[:2] == (device, message.message_id):
                 _put(waiting["rejected"], RECEIVED, rejected_row(identity, body))
@@ -196,11 +199,46 @@ def reading_row(identity: RowId, row: ExpectedRow) -> dict[str, Any]:
     return _row(identity, row, row.reading, row.why)
 
 
-def event_row(identity: RowId, row: ExpectedRow) -> dict[str, Any]:
-    assert row.event_reading is not None
-    assert row.event_why is not None
-    inner = _row(identity, row, row.event_reading, row.event_why)
-    return {"kind": "opened", "episode": f"e-{identity}", "t": row.t, "device": identity.device, "rows": [inner]}
+@dataclass
+class Lives:
+    """Episodes of all series; one closes at its second scored row in a row that is no anomaly. Some stay open."""
+
+    started: int = 0
+    latest: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    """Of each series with an open episode: its last event."""
+    quiet: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def events(self, identity: RowId, row: ExpectedRow) -> Iterator[dict[str, Any]]:
+        series = identity.device, row.series
+        if row.anomaly:
+            self.quiet[series] = 0
+            yield self._grow(series, identity, row)
+        elif series in self.latest and row.score is not None:
+            self.quiet[series] += 1
+            if self.quiet[series] == _QUIET_ROWS:
+                event = {name: value for name, value in self.latest.pop(series).items() if name != "rows"}
+                yield {**event, "kind": "closed", "ended": event["t"]}
+
+    def _grow(self, series: tuple[str, str], identity: RowId, row: ExpectedRow) -> dict[str, Any]:
+        assert row.event_reading is not None
+        assert row.event_why is not None
+        before = self.latest.get(series)
+        if before is None:
+            self.started += 1
+            before = {"episode": f"{self.started:032x}", "rows_total": Number(0), "started": row.t}
+        event = {
+            "kind": "opened" if "kind" not in before else "updated",
+            "episode": before["episode"],
+            "rows_total": Number(int(before["rows_total"]) + 1),
+            "series": row.series,
+            "device": identity.device,
+            "started": before["started"],
+            "last": row.t,
+            "t": row.t,
+            "rows": [_row(identity, row, row.event_reading, row.event_why)],
+        }
+        self.latest[series] = event
+        return event
 
 
 def _row(identity: RowId, row: ExpectedRow, reading: Any, why: Any) -> dict[str, Any]:
