@@ -11,11 +11,14 @@ import os
 import platform
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated
 
 import msgspec
@@ -39,11 +42,14 @@ from tests.e2e.pipeline import ROOT, train
 
 _FOLDER = ROOT / "build" / "chaos"
 _LANES = 3
+_ENDED_BY_SIGNAL = 128
 _SABOTAGE_SECS = 90.0
 # A job that has begun is finished: the last ones of a run start this long before its end.
 _LAST_START_SECS = 25.0
 # Longer than any job and the end of its site may take: a lane that is silent for so long hangs.
 _ANSWER_SECS = 300.0
+_LANE_END_SECS = 60.0
+_LANE_STOP_SECS = 15.0
 _LINE_LIMIT_BYTES = 16 * 1024 * 1024
 
 
@@ -92,9 +98,11 @@ async def run_lane(lane: int, run: Run, folder: Path, bundle: Path) -> None:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 limit=_LINE_LIMIT_BYTES,
+                # Who is told to stop is the run, from a terminal or not; it tells its lanes.
+                start_new_session=True,
             )
             async with contextlib.AsyncExitStack() as stack:
-                stack.push_async_callback(_end, process)
+                stack.push_async_exit(partial(_end, process))
                 while job is not None:
                     line = await _ask(process, job)
                     if not line:
@@ -123,12 +131,19 @@ def _read(line: bytes, job: Job) -> CellResult | SabotageResult:
     return msgspec.json.decode(line, type=SabotageResult)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """A closed standard input ends a lane; it takes its processes with it."""
+async def _end(
+    process: asyncio.subprocess.Process,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    trace: TracebackType | None,
+) -> None:
+    """A closed standard input ends a lane after its job, an interrupt at once; it takes its processes with it."""
     assert process.stdin is not None
     process.stdin.close()
+    if kind is not None and process.returncode is None:
+        process.send_signal(signal.SIGINT)
     try:
-        await asyncio.wait_for(process.wait(), 60.0)
+        await asyncio.wait_for(process.wait(), _LANE_END_SECS if kind is None else _LANE_STOP_SECS)
     except TimeoutError:
         process.kill()
         await process.wait()
@@ -143,6 +158,10 @@ def _died(job: Job, log: str) -> CellResult | SabotageResult:
 
 
 async def run_all(run: Run, folder: Path) -> None:
+    """SIGTERM cancels it, as Ctrl-C does."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     began = time.monotonic()
     bundle = await train(folder)
     async with asyncio.TaskGroup() as group:
@@ -189,10 +208,11 @@ def main(
     folder.mkdir(parents=True)
     try:
         asyncio.run(run_all(run, folder))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError) as stop:
         typer.echo(f"stopped; what the processes said is kept in {folder}")
         typer.echo(last_line(run.result))
-        raise typer.Exit(130) from None
+        number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+        raise typer.Exit(_ENDED_BY_SIGNAL + number) from None
     shutil.rmtree(folder) if run.result.passed else typer.echo(f"what the processes said is kept in {folder}")
     results = _FOLDER / f"{seed}.json"
     results.write_bytes(msgspec.json.format(ENCODER.encode(run.result)))

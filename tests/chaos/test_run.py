@@ -3,7 +3,10 @@
 import asyncio
 import os
 import random
+import shutil
+import signal
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,10 +15,11 @@ from tests.chaos.jobs import CellJob, Rounds, matching
 from tests.chaos.page import FIGURES, PAGE, Figures, gather, page_of
 from tests.chaos.results import CellResult, RunResult, SabotageResult, details, last_line
 from tests.e2e.pipeline import ROOT
+from tests.waiting import until
 
 
-async def run(*arguments: str) -> tuple[int, list[str]]:
-    process = await asyncio.create_subprocess_exec(
+async def started(*arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.chaos",
@@ -25,6 +29,10 @@ async def run(*arguments: str) -> tuple[int, list[str]]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
+
+
+async def run(*arguments: str) -> tuple[int, list[str]]:
+    process = await started(*arguments)
     output, _ = await process.communicate()
     return process.returncode or 0, output.decode().splitlines()
 
@@ -44,6 +52,31 @@ async def test_one_cell_runs_from_the_command_line_and_the_last_line_sums_it_up(
         "values_differ": "0",
         "sabotage_caught": "0/0",
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+async def test_a_run_that_is_told_to_stop_ends_soon_with_its_lanes_and_sums_up(
+    number: signal.Signals, code: int
+) -> None:
+    process = await started("--only", "uploader-storage/hangs", "--seed", "6")
+    await until(lambda: lanes_of(process.pid), secs=60)
+    lanes = lanes_of(process.pid)
+    await asyncio.sleep(4)
+    process.send_signal(number)
+    output, _ = await asyncio.wait_for(process.communicate(), 25)
+    lines = output.decode().splitlines()
+    assert process.returncode == code, "\n".join(lines)
+    assert lines[-1].startswith("cells=0 seeds=0 ")
+    assert not any(lane.exists() for lane in lanes)
+    shutil.rmtree(lines[-2].removeprefix("stopped; what the processes said is kept in "))
+
+
+def lanes_of(pid: int) -> list[Path]:
+    """Those that run, as folders of the kernel's."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    folders = [Path("/proc") / child for child in children]
+    return [folder for folder in folders if b"tests.chaos.lane" in (folder / "cmdline").read_bytes()]
 
 
 async def test_a_cell_that_does_not_exist_is_one_line_and_exit_code_2() -> None:
