@@ -151,6 +151,29 @@ def test_removing_a_toxic_lets_go_what_it_held_in_order() -> None:
     assert slow.queued_bytes == 0
 
 
+@pytest.mark.parametrize(
+    ("toxic", "changed"),
+    [
+        (Latency(latency=5), 1),
+        (Latency(latency=0), 0),
+        (Bandwidth(rate=1), 1),
+        (Slicer(average_size=1), 1),
+        (Slicer(average_size=100), 0),
+        (LimitData(bytes=100), 0),
+        (LimitData(bytes=1), 1),
+        (Timeout(timeout=0), 1),
+        (ResetPeer(), 1),
+        (SlowClose(delay=9), 0),
+    ],
+)
+def test_a_toxic_is_counted_when_it_changes_what_goes_through(toxic: Toxic, changed: int) -> None:
+    told: list[str] = []
+    one = Link(1, 1, "downstream", told.append)
+    one.add(toxic, 0)
+    one.take(0, b"some")
+    assert told == [toxic.name] * changed
+
+
 def test_a_link_that_is_reseeded_draws_as_one_made_so() -> None:
     used = link(Latency(latency=1), seed=1, connection=70)
     used.reseed(9, 2)

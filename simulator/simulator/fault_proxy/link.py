@@ -6,14 +6,18 @@ its way when one is added keeps its time. Toxics apply in the order in which the
 
 import heapq
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from simulator.fault_proxy.toxics import Cut, Down, End, Event, Send, Stage, Stream, Toxic
 
 
 class Link:
-    def __init__(self, seed: int, connection: int, stream: Stream) -> None:
+    def __init__(
+        self, seed: int, connection: int, stream: Stream, changed: Callable[[str], None] = lambda name: None
+    ) -> None:
+        """`changed` is told the name of a toxic for each event that it changes or makes."""
         self._stream = stream
+        self._note_change = changed
         self.reseed(seed, connection)
         self._stages: dict[str, Stage] = {}
         self._queue: list[tuple[float, int, Event]] = []
@@ -45,7 +49,10 @@ class Link:
         if rng.random() < toxic.toxicity:
             stage = toxic.stage(rng)
             self._stages[toxic.name] = stage
-            self._put(stage.begin(at))
+            begun = list(stage.begin(at))
+            if begun:
+                self._note_change(toxic.name)
+            self._put(begun)
 
     def remove(self, name: str, at: float) -> None:
         stage = self._stages.pop(name, None)
@@ -73,9 +80,15 @@ class Link:
 
     def _through(self, event: Event) -> Iterable[Event]:
         events: Iterable[Event] = [event]
-        for stage in self._stages.values():
-            events = [result for each in events for result in stage.apply(each)]
+        for name, stage in self._stages.items():
+            events = [result for each in events for result in self._applied(name, stage, each)]
         return events
+
+    def _applied(self, name: str, stage: Stage, event: Event) -> list[Event]:
+        results = list(stage.apply(event))
+        if results != [event]:
+            self._note_change(name)
+        return results
 
     def _put(self, events: Iterable[Event] | Iterator[Event]) -> None:
         for event in events:

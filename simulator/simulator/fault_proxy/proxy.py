@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -48,6 +49,7 @@ class FaultProxy:
         self._holder: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._numbered = 0
+        self._changes: Counter[str] = Counter()
         self.accepted = 0
         """Connections taken since the start."""
 
@@ -118,6 +120,7 @@ class FaultProxy:
         if toxic.name in self._toxics:
             raise ValueError(f"there is a toxic of this name already: {toxic.name}")
         self._toxics[toxic.name] = toxic
+        self._changes[toxic.name] = len(self._connections) if isinstance(toxic, Down) else 0
         if isinstance(toxic, Down):
             self._stop_listening()
             for connection in self._connections:
@@ -146,6 +149,13 @@ class FaultProxy:
         for connection in self._connections:
             for stream in STREAMS:
                 connection.add(Timeout(timeout=0, stream=stream, name=f"silence_{stream}"))
+
+    def changes(self, name: str) -> int:
+        """How many events the toxic of this name, the last that there was, has changed or made; `down`: connections."""
+        return self._changes[name]
+
+    def _note_change(self, name: str) -> None:
+        self._changes[name] += 1
 
     def reset(self) -> None:
         """Removes every toxic and every rule for lost responses, as toxiproxy's POST /reset."""
@@ -190,8 +200,8 @@ class FaultProxy:
         self.accepted += 1
         self._numbered += 1
         watched = None if self._watch is None else HttpConnection(self._watch, self.accepted)
-        links = Link(self._seed, self._numbered, "upstream"), Link(self._seed, self._numbered, "downstream")
-        connection = _Connection(client, self._clock, *links, watched)
+        upstream, downstream = (Link(self._seed, self._numbered, stream, self._note_change) for stream in STREAMS)
+        connection = _Connection(client, self._clock, upstream, downstream, watched)
         for toxic in self._toxics.values():
             connection.add(toxic)
         task = asyncio.create_task(connection.run(self._server_address), name=f"fault proxy {self.accepted}")
