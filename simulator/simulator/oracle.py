@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from contract.messages import RejectedPart
 from simulator.episode_events import episode_problems
+from simulator.insight_windows import second_of, window_problems
 from simulator.stored import Number, incomplete_bodies, rejected_bodies
 
 # Scores travel with nine significant digits; a tie in the last of them may fall either way.
@@ -338,18 +339,8 @@ def _name(identity: RowId) -> str:
 
 
 def insight_problems(expected: Expected, insights: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line for each series whose rows are not counted once: in a window, as late, or as untimed.
-
-    A series without a row that has a time never has a window, so nothing tells of it.
-    """
-    rows = Counter((identity.device, wanted.series) for identity, wanted in expected.rows.items())
-    timed = {(identity.device, wanted.series) for identity, wanted in expected.rows.items() if wanted.t is not None}
-    counted: Counter[tuple[str, str]] = Counter()
-    for window in insights:
-        series = str(window.get("device")), str(window.get("series"))
-        counted[series] += sum(int(window.get(name, 0)) for name in ("rows", "late_rows", "untimed_rows"))
-    return [
-        f"{device} series {series}: insights count {counted[device, series]} rows, there are {rows[device, series]}"
-        for device, series in sorted(timed | counted.keys())
-        if counted[device, series] != rows[device, series]
-    ]
+    """A line for each series whose rows are not counted once: in their windows, as late, or as untimed."""
+    times: dict[tuple[str, str], Counter[int | None]] = {}
+    for identity, wanted in expected.rows.items():
+        times.setdefault((identity.device, wanted.series), Counter())[second_of(wanted.t)] += 1
+    return window_problems(times, insights, all_closed=True)

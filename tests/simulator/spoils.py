@@ -441,3 +441,60 @@ def an_event_is_stored_before_the_one_it_follows(run: TrueRun, rng: Random) -> b
     other, index = rng.choice(earlier)
     place[0].rows[place[1]], other.rows[index] = other.rows[index], later
     return True
+
+
+@spoils("values_differ")
+def a_window_is_lost(run: TrueRun, rng: Random) -> bool:
+    return remove(pick(run, rng, "insights", bool))
+
+
+@spoils("values_differ")
+def a_window_is_stored_twice(run: TrueRun, rng: Random) -> bool:
+    return repeat(pick(run, rng, "insights", bool))
+
+
+@spoils("values_differ")
+def a_window_counts_another_number_of_rows(run: TrueRun, rng: Random) -> bool:
+    place = pick(run, rng, "insights", bool)
+    assert place is not None
+    row_at(place)["rows"] = Number(int(row_at(place)["rows"]) + rng.choice((-1, 1)))
+    return True
+
+
+@spoils("values_differ")
+def a_row_is_counted_in_another_window(run: TrueRun, rng: Random) -> bool:
+    """So that the sum is right all the same."""
+    place = pick(run, rng, "insights", lambda window: "late_rows" not in window)
+    if place is None:
+        return False
+    window = row_at(place)
+    other = pick(
+        run,
+        rng,
+        "insights",
+        lambda one: one is not window and (one["device"], one["series"]) == (window["device"], window["series"]),
+    )
+    if other is None or any("late_rows" in one for one in _windows_of_series(run, window)):
+        return False
+    window["rows"], row_at(other)["rows"] = (
+        Number(int(window["rows"]) - 1),
+        Number(int(row_at(other)["rows"]) + 1),
+    )
+    return True
+
+
+@spoils("values_differ")
+def a_window_comes_in_two_halves(run: TrueRun, rng: Random) -> bool:
+    place = pick(run, rng, "insights", lambda window: int(window["rows"]) > 1)
+    if place is None:
+        return False
+    window = row_at(place)
+    place[0].rows.append({**window, "rows": Number(1), "late_rows": Number(0)})
+    window["rows"] = Number(int(window["rows"]) - 1)
+    return True
+
+
+def _windows_of_series(run: TrueRun, window: dict[str, Any]) -> list[dict[str, Any]]:
+    series = window["device"], window["series"]
+    rows = [row for piece in run.of("insights") for row in piece.rows]
+    return [row for row in rows if (row["device"], row["series"]) == series]

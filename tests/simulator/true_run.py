@@ -57,6 +57,7 @@ BUNDLE: Final = spread_bundle(features=(Feature("value", "/value"), Feature("fin
 RECEIVED: Final = format_timestamp((HOUR - 100) * 1_000_000)
 _END_OF_TIME: Final = 2**62
 _QUIET_ROWS: Final = 2
+_WINDOW_SECS: Final = 4
 
 
 @dataclass
@@ -85,7 +86,7 @@ class TrueRun:
         return [(piece, place) for piece in self.of(lane) for place in range(len(piece.rows))]
 
     def judge(self, **more: Any) -> Verdict:
-        more = {"policy_hash": POLICY_HASH, **more}
+        more = {"policy_hash": POLICY_HASH, "insights": True, **more}
         return judge_run(self.ledger, stored(self.pieces), BUNDLE, POLICY, **more)
 
 
@@ -181,7 +182,36 @@ def cut(arrived: list[tuple[str, Message]], rng: Random) -> list[Piece]:
             spool = "0a"
     for lane, folders in waiting.items():
         _cut_until("date=unknown", lane, folders, spool, pieces)
+    pieces += [
+        Piece("insights", spool, hour_folder(parse_timestamp(window["t"]), now_micros=_END_OF_TIME), [window])
+        for window in windows_of(reference, rng)
+    ]
     return pieces
+
+
+def windows_of(reference: Reference, rng: Random) -> Iterator[dict[str, Any]]:
+    """All closed; now and then a row came too late for its own window, and the last of the series tells of it."""
+    starts: dict[tuple[str, str], Counter[int]] = {}
+    for identity, row in reference.expected.rows.items():
+        micros = parse_timestamp(row.t)
+        assert micros is not None
+        seconds = micros // 1_000_000
+        starts.setdefault((identity.device, row.series), Counter())[seconds - seconds % _WINDOW_SECS] += 1
+    for (device, series), rows in starts.items():
+        late = 0
+        for start in sorted(rows):
+            if start != max(rows) and rng.random() < 0.1:
+                late += 1
+                rows[start] -= 1
+            if not rows[start]:
+                continue
+            last = {"late_rows": Number(late)} if late and start == max(rows) else {}
+            times = {"t": _time(start), "end": _time(start + _WINDOW_SECS)}
+            yield {"rows": Number(rows[start]), **times, "device": device, "series": series, **last}
+
+
+def _time(second: int) -> str:
+    return format_timestamp(second * 1_000_000)
 
 
 def _put(folders: dict[str, list[dict[str, Any]]], time: str | None, row: dict[str, Any]) -> None:
