@@ -40,11 +40,23 @@ class Arena:
         """What edgeHub acknowledged to a device within these times is attempted, no longer promised."""
         self.unsynced.append((since, until))
 
+    async def runs(self, part: str) -> None:
+        """Until there is a process of the part; none while it cools off."""
+        await self.until(lambda: self.site.supervisor.pid(part) is not None, f"{part} runs")
+
     async def until(self, condition: Callable[[], object], what: str, secs: float = 30.0) -> None:
         """Raises CellFailed, naming `what`, when it does not become true in time."""
+
+        async def asked() -> object:
+            return condition()
+
+        await self.until_asked(asked, what, secs)
+
+    async def until_asked(self, condition: Callable[[], Awaitable[object]], what: str, secs: float = 30.0) -> None:
+        """The same of what somebody else has to be asked."""
         try:
             async with asyncio.timeout(secs):
-                while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
+                while not await condition():  # noqa: ASYNC110 - what is waited for happens in other processes
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise CellFailed(f"{what}: not within {secs:g} s") from None

@@ -59,8 +59,9 @@ async def sigkill_while_locked(arena: Arena, part: str) -> None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOCK_SECS):
                     await change_settings(arena, part)
-            if supervisor.send_signal(part, signal.SIGKILL):
-                arena.killed(part)
+            if supervisor.starts(part) != starts or not supervisor.send_signal(part, signal.SIGKILL):
+                raise CellFailed(f"{part} has ended before it could be killed")
+            arena.killed(part)
             await arena.until(partial(has_ended, arena.site, part, starts), f"{part} is dead")
         await restarted(arena, part, starts)
         await arena.site.wait_until_connected()

@@ -4,24 +4,26 @@ import asyncio
 import base64
 import contextlib
 import shutil
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
-from typing import Any, Final
-
-import aiohttp
+from typing import Final
 
 from simulator.local_site import EDGE_HUB
 from simulator.runtime.sas import EXPIRY_GRACE_SECS
 from simulator.runtime.timing import TOKEN_CHECK_INTERVAL_SECS
-from tests.chaos.arena import MODULES, Arena, Cell
+from tests.chaos.arena import MODULES, Arena, Cell, CellFailed
 from tests.chaos.faults_process import stopped, terminate, until_connected, until_hub_answers
 from tests.chaos.impostor import impostor_of
 from tests.chaos.sites import TIME_SCALE
+from tests.chaos.vitals import until_it_says
 from tests.chaos.workload_fault import WAYS, workload_away
 
 _TTL = "EDGEWEIR_SAS_TTL_SECS"
 _CERTIFICATE_SECS = "EDGEWEIR_SERVER_CERTIFICATE_SECS"
 _BACK_SECS = 30.0
+# edgeHub looks at the tokens of open connections so often, and then at the identities behind them.
+_CHECKED_SECS: Final = 2 * TOKEN_CHECK_INTERVAL_SECS / TIME_SCALE
 
 
 async def evicted(arena: Arena, part: str) -> None:
@@ -82,17 +84,25 @@ async def device_disabled(arena: Arena) -> None:
     arena.note(f"{device} is disabled")
     await arena.site.control.set_enabled(device, enabled=False)
     try:
+        await arena.until_asked(lambda: is_gone(arena, device), f"{device} loses its connection", _CHECKED_SECS)
         await asyncio.sleep(arena.rng.uniform(0.5, 3.0))
     finally:
         await arena.site.control.set_enabled(device, enabled=True)
 
 
+async def is_gone(arena: Arena, device: str) -> bool:
+    return device not in await connected_devices(arena)
+
+
 async def keys_regenerated(arena: Arena, part: str) -> None:
-    """Both keys replaced, two or three times: the workload API signs with the new one from then on."""
+    """Both keys replaced, two or three times: the connection made with the old one ends, and the new one serves."""
+    link = arena.site.links[part]
+    accepted = link.accepted
     for _ in range(arena.rng.randint(2, 3)):
         primary, secondary = (base64.b64encode(arena.rng.randbytes(32)).decode() for _ in range(2))
         await arena.site.control.set_keys(arena.site.info.device_id, part, primary=primary, secondary=secondary)
         await asyncio.sleep(arena.rng.uniform(0.2, 1.5))
+    await arena.until(lambda: link.accepted > accepted, f"{part} connects with a new key", _CHECKED_SECS)
     await until_connected(arena, part)
 
 
@@ -110,7 +120,9 @@ async def workload_fails(arena: Arena, part: str, way: str) -> None:
 async def certificate_renewed(arena: Arena) -> None:
     """edgeHub restarts with a new server certificate of the same authority, twice."""
     for _ in range(2):
+        before = await certificate_of(arena)
         async with hub_environment(arena, {_CERTIFICATE_SECS: "86400"}):
+            await require_another_certificate(arena, before)
             await asyncio.sleep(arena.rng.uniform(0.2, 1.0))
 
 
@@ -130,11 +142,13 @@ async def authority_replaced(arena: Arena) -> None:
     """
     certificates = arena.site.folder.path / "certificates"
     kept = certificates.with_name("certificates.first")
+    before = await certificate_of(arena)
     await asyncio.to_thread(certificates.rename, kept)
     try:
         await terminate(arena, EDGE_HUB)
         for part in MODULES:
             await until_connected(arena, part)
+        await require_another_certificate(arena, before)
         arena.note("all modules trust the new authority")
         await asyncio.sleep(arena.rng.uniform(0.0, 1.0))
     finally:
@@ -190,39 +204,30 @@ async def renewed(arena: Arena, part: str, *, times: int) -> None:
 
 
 async def says(arena: Arena, part: str, reason: str) -> None:
-    """The module's health names the reason."""
-    async with asyncio.timeout(_BACK_SECS):
-        while reason not in await reasons_of(arena, part):  # noqa: ASYNC110 - it happens in another process
-            await asyncio.sleep(0.05)
+    """The module's health names the reason, and the module goes on."""
+    await until_it_says(arena.site, part, reason, _BACK_SECS)
     arena.note(f"{part} says {reason}")
 
 
-async def reasons_of(arena: Arena, part: str) -> dict[str, Any]:
-    """What the module is not content with; nothing while it does not answer."""
-    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-        timeout = aiohttp.ClientTimeout(total=2)
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{arena.site.http_url(part)}/healthz") as answer,
-        ):
-            health = (await answer.json())["health"]
-            return health if isinstance(health, dict) else {}
-    return {}
-
-
 async def connected_device(arena: Arena) -> str:
-    """One of the devices that are connected now."""
-    devices: list[str] = []
+    """One of the cell's devices that are connected now."""
+    await arena.until_asked(lambda: connected_devices(arena), "a device is connected")
+    return arena.rng.choice(sorted(await connected_devices(arena)))
 
-    async def look() -> bool:
-        clients = (await arena.site.control.stats())["clients"]
-        devices[:] = [client for client in clients if "/" not in client]
-        return bool(devices)
 
-    async with asyncio.timeout(_BACK_SECS):
-        while not await look():  # noqa: ASYNC110 - it happens in another process
-            await asyncio.sleep(0.1)
-    return arena.rng.choice(sorted(devices))
+async def connected_devices(arena: Arena) -> list[str]:
+    clients = (await arena.site.control.stats())["clients"]
+    return [client for client in clients if "/" not in client and client.startswith(arena.prefix)]
+
+
+async def certificate_of(arena: Arena) -> str:
+    """The one that edgeHub shows now."""
+    return await asyncio.to_thread(ssl.get_server_certificate, (arena.site.info.address, arena.site.info.port))
+
+
+async def require_another_certificate(arena: Arena, before: str) -> None:
+    if await certificate_of(arena) == before:
+        raise CellFailed(f"{EDGE_HUB} shows the certificate that it had before")
 
 
 CELLS: Final = (

@@ -32,7 +32,7 @@ from simulator.fault_proxy.http_watch import Loss
 from simulator.fault_proxy.toxics import STREAMS, Stream
 from simulator.links import DEVICES, STORAGE
 from simulator.local_site import EDGE_HUB
-from tests.chaos.arena import MODULES, Arena, Cell
+from tests.chaos.arena import MODULES, Arena, Cell, CellFailed
 from tests.chaos.faults_process import kill
 
 _LASTS_SECS: Final = (3.0, 6.0)
@@ -111,14 +111,35 @@ def toxic_on(arena: Arena, link: str, toxic: Toxic) -> Iterator[FaultProxy]:
         yield proxy
     finally:
         proxy.remove(toxic.name)
-        arena.note(f"{link}: {toxic.name} is over; {proxy.accepted} connections so far")
+        changes = proxy.changes(toxic.name)
+        arena.note(f"{link}: {toxic.name} is over; it changed {changes} events, {proxy.accepted} connections so far")
 
 
 async def break_link(arena: Arena, link: str, draw: Draw) -> None:
-    """One toxic for some seconds, on connections that are open and on those that come."""
-    lasts_secs = arena.rng.uniform(*_LASTS_SECS)
-    with toxic_on(arena, link, _drawn(arena, link, draw)):
-        await asyncio.sleep(lasts_secs)
+    """One toxic for some seconds, on connections that are open and on those that come.
+
+    If nothing went through that it could change, there is one more, a harsher one. Raises CellFailed after that.
+    """
+    toxic = _drawn(arena, link, draw)
+    if isinstance(toxic, Down):
+        await connected(arena, link)
+    for attempt in (toxic, harsher(toxic)):
+        with toxic_on(arena, link, attempt) as proxy:
+            await asyncio.sleep(arena.rng.uniform(*_LASTS_SECS))
+        if proxy.changes(attempt.name):
+            return
+    raise CellFailed(f"{toxic.name} changed nothing on {link}")
+
+
+def harsher(toxic: Toxic) -> Toxic:
+    """Of all connections, and of every byte."""
+    match replace(toxic, toxicity=1.0):
+        case LimitData() as limit:
+            return replace(limit, bytes=0)
+        case Slicer() as slices:
+            return replace(slices, average_size=2, size_variation=1)
+        case other:
+            return other
 
 
 def _drawn(arena: Arena, link: str, draw: Draw) -> Toxic:
@@ -149,16 +170,27 @@ async def break_all_links(arena: Arena) -> None:
 
 async def flap(arena: Arena, link: str) -> None:
     """Down and up again every few tenths of a second: most connections live only as far as a handshake or a CONNECT."""
+    await connected(arena, link)
     until = asyncio.get_running_loop().time() + arena.rng.uniform(*_LASTS_SECS)
+    closed = 0
     while asyncio.get_running_loop().time() < until:
-        with toxic_on(arena, link, Down()):
+        with toxic_on(arena, link, Down()) as proxy:
             await asyncio.sleep(arena.rng.uniform(0.02, 0.2))
+        closed += proxy.changes("down")
         await asyncio.sleep(_log_uniform(arena.rng, 0.02, 1.0))
+    if not closed:
+        raise CellFailed(f"no connection of {link} was closed")
+
+
+async def connected(arena: Arena, link: str) -> None:
+    proxy = arena.site.links[link]
+    await arena.until(lambda: proxy.open_connections, f"a connection on {link}")
 
 
 async def silence(arena: Arena, link: str) -> None:
     """Open connections die without a word, as behind a firewall that forgot them: only time-outs can tell."""
     proxy = arena.site.links[link]
+    await connected(arena, link)
     accepted = proxy.accepted
     arena.note(f"{link}: {proxy.open_connections} open connections carry nothing any more")
     proxy.silence()
@@ -168,8 +200,10 @@ async def silence(arena: Arena, link: str) -> None:
 async def hang_storage(arena: Arena) -> None:
     """Connections are taken, requests arrive nowhere, answers neither: nothing moves, nothing closes."""
     with contextlib.ExitStack() as stack:
-        for stream in STREAMS:
-            stack.enter_context(toxic_on(arena, STORAGE, Timeout(timeout=0, stream=stream)))
+        toxics = [Timeout(timeout=0, stream=stream) for stream in STREAMS]
+        for toxic in toxics:
+            proxy = stack.enter_context(toxic_on(arena, STORAGE, toxic))
+        await arena.until(lambda: any(proxy.changes(toxic.name) for toxic in toxics), "something is held", _PUTS_SECS)
         await asyncio.sleep(arena.rng.uniform(*_LASTS_SECS))
 
 

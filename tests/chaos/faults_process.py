@@ -87,6 +87,8 @@ async def sigkill_together(arena: Arena, parts: Sequence[str]) -> None:
     for _ in range(2):
         await asyncio.sleep(arena.rng.uniform(0.2, 1.2))
         chosen = arena.rng.sample(parts, min(len(parts), arena.rng.randint(2, 3)))
+        for part in chosen:
+            await arena.runs(part)
         starts = {part: arena.site.supervisor.starts(part) for part in chosen}
         for part in chosen:
             if arena.site.supervisor.send_signal(part, signal.SIGKILL):
@@ -97,9 +99,10 @@ async def sigkill_together(arena: Arena, parts: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def stopped(arena: Arena, part: str) -> Iterator[None]:
-    """SIGSTOP, and SIGCONT at the end, whatever happens between them."""
-    if arena.site.supervisor.send_signal(part, signal.SIGSTOP):
-        arena.note(f"stopped {part}")
+    """SIGSTOP, and SIGCONT at the end, whatever happens between them. Raises CellFailed when it does not run."""
+    if not arena.site.supervisor.send_signal(part, signal.SIGSTOP):
+        raise CellFailed(f"{part} does not run: there is nothing to stop")
+    arena.note(f"stopped {part}")
     try:
         yield
     finally:
@@ -107,7 +110,8 @@ def stopped(arena: Arena, part: str) -> Iterator[None]:
 
 
 async def kill(arena: Arena, part: str) -> None:
-    """SIGKILL, and wait until edgeAgent's stand-in has started it again."""
+    """SIGKILL as soon as it runs, and wait until edgeAgent's stand-in has started it again."""
+    await arena.runs(part)
     starts = arena.site.supervisor.starts(part)
     if arena.site.supervisor.send_signal(part, signal.SIGKILL):
         arena.killed(part)
@@ -115,12 +119,12 @@ async def kill(arena: Arena, part: str) -> None:
 
 
 async def terminate(arena: Arena, part: str) -> None:
-    """SIGTERM. Raises CellFailed when it does not end with 0 in time."""
+    """SIGTERM as soon as it runs. Raises CellFailed when it does not end with 0 in time."""
     supervisor = arena.site.supervisor
+    await arena.runs(part)
     start, clock = supervisor.starts(part), asyncio.get_running_loop().time
     began = clock()
-    if not supervisor.send_signal(part, signal.SIGTERM):
-        return
+    supervisor.send_signal(part, signal.SIGTERM)
     await arena.until(lambda: has_ended(arena.site, part, start), f"{part} leaves on SIGTERM", STOP_GRACE_SECS)
     arena.note(f"{part} left on SIGTERM in {clock() - began:.2f} s")
     if supervisor.exit_code(part) != 0:
