@@ -1,8 +1,11 @@
 """What the judge of a cell is shown: what was read back of its devices, and every request that wrote to storage."""
 
+import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from policy import compile_policy
 from simulator.fault_proxy import Exchange, Request
@@ -13,7 +16,13 @@ from simulator.links import STORAGE
 from simulator.local_site import LocalSite
 from simulator.oracle import Verdict
 from tests.chaos.reading import Reader
-from tests.e2e.pipeline import POLICY
+from tests.chaos.sites import CLOSE_ALL
+from tests.e2e.pipeline import POLICY, settle
+
+_CLOSING_SECS: Final = 20.0
+_LOOK_SECS: Final = 0.25
+# In which what was sent twice would have come twice: edgeHub sends again what is not acknowledged after one second.
+_QUIET_SECS: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -48,6 +57,8 @@ class Evidence:
         self._policy_hash = compile_policy(self._policy).hash
         self._reader = Reader(site)
         self._writes: list[Write] = []
+        self._site = site
+        self._last: Ledger | None = None
         site.links[STORAGE].http.observe = self._take
 
     def begin(self, prefix: str) -> None:
@@ -69,6 +80,31 @@ class Evidence:
 
     def judge(self, ledger: Ledger, faults_ended_at: float | None) -> Verdict:
         """Of the cell's devices; the chain of batches and the writes are those of the site's whole life."""
+        self._last = ledger
+        return self._judge(ledger, faults_ended_at)
+
+    async def finish(self) -> list[str]:
+        """Of a healthy site on which nothing is sent any more: close what is open, look once more; a line per problem.
+
+        The last cell is judged again, so a late duplicate of its rows shows, too. Raises as `settle` and `look` do.
+        """
+        await self._site.set_desired("anomaly_router", CLOSE_ALL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSING_SECS):
+                while not await self._is_all_closed():  # noqa: ASYNC110 - storage is asked
+                    await asyncio.sleep(_LOOK_SECS)
+        await asyncio.sleep(_QUIET_SECS)
+        await settle(self._site)
+        await self.look()
+        verdict = Verdict() if self._last is None else self._judge(self._last, None, at_end=True)
+        return verdict.problems
+
+    async def _is_all_closed(self) -> bool:
+        await settle(self._site)
+        await self.look()
+        return self._reader.is_all_closed()
+
+    def _judge(self, ledger: Ledger, faults_ended_at: float | None, *, at_end: bool = False) -> Verdict:
         verdict = judge_run(
             ledger,
             self._reader.storage,
@@ -79,7 +115,7 @@ class Evidence:
             requests=self._writes,
             chain=False,
         )
-        verdict.values_differ += verdict.note_all(self._reader.problems())
+        verdict.values_differ += verdict.note_all(self._reader.problems(at_end=at_end))
         return verdict
 
     def _take(self, exchange: Exchange) -> None:

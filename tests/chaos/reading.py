@@ -8,13 +8,14 @@ from typing import Any
 from simulator.chain import broken_batches
 from simulator.local_site import LocalSite
 from simulator.stored import Batch, Storage, list_etags, read_blobs
+from tests.chaos.site_life import SiteLife
 
 
 class Reader:
     """`begin` a cell, `look` as often as wanted; `storage` is what is there of the cell's devices.
 
-    `problems` are about all that was ever read: the chain of batches, blobs that changed or went, and rows that were
-    stored while another cell's devices were sending. Insights are left out: their windows close long after a cell.
+    `problems` are about all that was ever read: the chain of batches, blobs that changed or went, rows that were stored
+    while another cell's devices were sending, and what goes on after a cell (`tests.chaos.site_life`).
     """
 
     def __init__(self, site: LocalSite) -> None:
@@ -25,6 +26,7 @@ class Reader:
         self._files: dict[str, tuple[int, int]] = {}
         self._batches: list[Batch] = []
         self._said: list[str] = []
+        self._life = SiteLife()
 
     def begin(self, prefix: str) -> None:
         """Rows of devices whose names begin so belong to the cell; all others are out of place from now on."""
@@ -35,10 +37,17 @@ class Reader:
         """Read what is new. Raises the SDK's AzureError while storage is away; nothing is forgotten by that."""
         await asyncio.to_thread(self._look)
 
-    def problems(self) -> list[str]:
-        """What was found since they were last asked for, and every fault of the chain."""
+    def problems(self, *, at_end: bool = False) -> list[str]:
+        """What was found since they were last asked for, and every fault of the chain and of the site's life.
+
+        `at_end` every episode and window must be closed.
+        """
         said, self._said = self._said, []
-        return [*said, *broken_batches(self._batches)]
+        return [*said, *broken_batches(self._batches), *self._life.problems(at_end=at_end)]
+
+    def is_all_closed(self) -> bool:
+        """Whether nothing is left to wait for: every episode is closed, every row counted."""
+        return not self._life.problems(at_end=True)
 
     def _look(self) -> None:
         azurite = self._site.azurite
@@ -62,6 +71,7 @@ class Reader:
 
     def _take(self, batch: Batch, rows: list[dict[str, Any]]) -> None:
         self._batches.append(batch)
+        self._life.add(batch, rows)
         if batch.name.lane == "insights":
             return
         ours: list[dict[str, Any]] = []

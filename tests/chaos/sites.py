@@ -13,7 +13,14 @@ from tests.e2e.pipeline import POLICY, ROOT
 # edgeHub's 30 s until it sends another copy become one second; its 10 s before a restart a third of one.
 TIME_SCALE: Final = 30.0
 _COOL_OFF_LIMIT_SECS: Final = 20.0
-_DESIRED: Final = {"uploader": {"batch_max_age_secs": 1.0, "retry_max_secs": 1.0, "attempt_base_secs": 3.0}}
+_DESIRED: Final[dict[str, dict[str, float]]] = {
+    "uploader": {"batch_max_age_secs": 1.0, "retry_max_secs": 1.0, "attempt_base_secs": 3.0},
+    # Windows close all the time, by their rows' times. One that closed by idle time would make the rows behind it
+    # late, and those that come after the last window of a series are not counted until there is another.
+    "anomaly_router": {"insight_window_secs": 4, "insight_lateness_secs": 4.0, "insight_idle_secs": 86_400.0},
+}
+# What makes all that is open close now, when nothing is sent any more.
+CLOSE_ALL: Final[dict[str, float]] = {"insight_idle_secs": 1.0, "episode_idle_secs": 1.0}
 
 
 @contextlib.asynccontextmanager
