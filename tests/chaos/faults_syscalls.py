@@ -20,7 +20,7 @@ _LASTS_SECS = 3.0
 _NAMED_WITHIN_SECS = 20.0
 _OVER_WITHIN_SECS = 30.0
 _BACK_SECS = 30.0
-_MAY_END: Final = "a lock that cannot be released, memory or a thread that is not there: it ends and starts anew"
+_MAY_END: Final = "a lock that stays, memory or a thread that is not there, a futex at whose failure libc aborts"
 
 
 async def calls_fail_at_random(arena: Arena, part: str) -> None:
