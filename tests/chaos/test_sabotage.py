@@ -1,12 +1,17 @@
 """Every planted bug fits today's source, has cells to show under, and one of them is caught from end to end."""
 
+import contextlib
 import random
 from pathlib import Path
 
 import pytest
+from azure.iot.device.exceptions import ConnectionFailedError
 from msgspec.structs import replace
 
+from simulator.errors import UserError
 from simulator.oracle import FAULT_KINDS
+from tests.chaos import sabotage as sabotage_run
+from tests.chaos.arena import Cell
 from tests.chaos.bugs import ACKNOWLEDGES_EARLY, MORE, OVERWRITES_BLOBS, SABOTAGES, Sabotage
 from tests.chaos.builds import patched
 from tests.chaos.matrix import find_cell
@@ -49,6 +54,31 @@ def test_there_are_at_least_six_planted_bugs_and_none_by_another_name() -> None:
     assert find_sabotage("acknowledges_early") is ACKNOWLEDGES_EARLY
     with pytest.raises(LookupError, match="acknowledges_early"):
         find_sabotage("no such bug")
+
+
+async def test_a_site_that_breaks_is_replaced_and_the_bug_is_looked_for_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[dict[str, int] | Exception] = [
+        UserError("edgeHub does not answer"),
+        ConnectionFailedError("not now"),
+        {"not_fresh": 1},
+        {"missing": 1},
+    ]
+
+    async def run_cell(ground: object, cell: Cell, found: CellResult) -> None:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        found.faults, found.problems = outcome, ["x"]
+
+    monkeypatch.setattr(sabotage_run, "open_ground", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(sabotage_run, "run_cell", run_cell)
+    result = SabotageResult(name=ACKNOWLEDGES_EARLY.name, seed=1, caught=False)
+    (tmp_path / "site").mkdir()
+    await catch(ACKNOWLEDGES_EARLY, tmp_path / "site", tmp_path, result, secs=20)
+    assert result.caught, result
+    assert not outcomes
 
 
 @pytest.mark.slow
