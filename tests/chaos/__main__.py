@@ -24,10 +24,11 @@ from typing import Annotated
 import msgspec
 import typer
 
-from tests.chaos.jobs import CellJob, Job, Rounds, SabotageJob, matching
+from tests.chaos.jobs import CellJob, EndJob, Job, Rounds, SabotageJob, matching
 from tests.chaos.matrix import CELLS
 from tests.chaos.results import (
     ENCODER,
+    END,
     CellResult,
     RunResult,
     SabotageResult,
@@ -45,7 +46,7 @@ _LANES = 3
 _ENDED_BY_SIGNAL = 128
 _SABOTAGE_SECS = 90.0
 # A job that has begun is finished: the last ones of a run start this long before its end.
-_LAST_START_SECS = 25.0
+_LAST_START_SECS = 35.0
 # Longer than any job and the end of its site may take: a lane that is silent for so long hangs.
 _ANSWER_SECS = 300.0
 _LANE_END_SECS = 60.0
@@ -63,8 +64,19 @@ class Run:
         self._sabotage = list(sabotage)
         self._ends = time.monotonic() + secs - _LAST_START_SECS
         self._show = show
+        self._held: dict[int, Job | None] = {}
 
     def next_job(self, lane: int, site: str | None) -> Job | None:
+        """For a lane with a healthy site of this kind: before that is given up, it is looked at once more."""
+        if lane in self._held:
+            return self._held.pop(lane)
+        job = self._choose(lane, site)
+        if site is not None and not (isinstance(job, CellJob) and job.site == site):
+            self._held[lane] = job
+            return EndJob(site)
+        return job
+
+    def _choose(self, lane: int, site: str | None) -> Job | None:
         """Planted bugs go to the last lane, before its cells; no cell is begun when the time is over."""
         if self._sabotage and lane == _LANES - 1:
             return SabotageJob(self._sabotage.pop(0), self._rng.randrange(1, 2**31), _SABOTAGE_SECS)
@@ -109,8 +121,11 @@ async def run_lane(lane: int, run: Run, folder: Path, bundle: Path) -> None:
                         run.done(_died(job, log.name))
                         job = run.next_job(lane, None)
                         break
-                    run.done(_read(line, job))
-                    site = job.site if isinstance(job, CellJob) else None
+                    result = _read(line, job)
+                    run.done(result)
+                    # A lane gives up the site of a cell that failed.
+                    is_healthy = isinstance(result, CellResult) and result.passed
+                    site = job.site if isinstance(job, CellJob) and is_healthy else None
                     job = run.next_job(lane, site)
 
 
@@ -126,9 +141,9 @@ async def _ask(process: asyncio.subprocess.Process, job: Job) -> bytes:
 
 
 def _read(line: bytes, job: Job) -> CellResult | SabotageResult:
-    if isinstance(job, CellJob):
-        return msgspec.json.decode(line, type=CellResult)
-    return msgspec.json.decode(line, type=SabotageResult)
+    if isinstance(job, SabotageJob):
+        return msgspec.json.decode(line, type=SabotageResult)
+    return msgspec.json.decode(line, type=CellResult)
 
 
 async def _end(
@@ -153,6 +168,8 @@ def _died(job: Job, log: str) -> CellResult | SabotageResult:
     error = f"the lane ended; see {log}"
     if isinstance(job, SabotageJob):
         return SabotageResult(name=job.name, seed=job.seed, caught=False, error=error)
+    if isinstance(job, EndJob):
+        return CellResult(part=f"{job.site} site", fault=END, seed=0, error=error)
     cell = CELLS[job.name]
     return CellResult(part=cell.part, fault=cell.fault, seed=job.seed, error=error)
 
@@ -168,7 +185,7 @@ async def run_all(run: Run, folder: Path) -> None:
         for lane in range(_LANES):
             group.create_task(run_lane(lane, run, folder / f"lane-{lane + 1}", bundle))
     run.result.secs = time.monotonic() - began
-    run.result.reached = len({cell.name for cell in run.result.cells})
+    run.result.reached = len({cell.name for cell in run.result.cells} & CELLS.keys())
 
 
 def _commit() -> str:

@@ -22,7 +22,13 @@ class SabotageJob(msgspec.Struct, frozen=True, tag="sabotage"):
     secs: float
 
 
-Job = CellJob | SabotageJob
+class EndJob(msgspec.Struct, frozen=True, tag="end"):
+    """Look once more at a site that is not needed any more: what is still open closes, and nothing comes late."""
+
+    site: str
+
+
+Job = CellJob | SabotageJob | EndJob
 
 
 class Rounds:

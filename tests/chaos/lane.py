@@ -20,9 +20,9 @@ import typer
 
 from simulator.devices import sdk_log
 from tests.chaos.cell import Ground, open_ground, run_cell
-from tests.chaos.jobs import CellJob, Job, SabotageJob
+from tests.chaos.jobs import CellJob, EndJob, Job, SabotageJob
 from tests.chaos.matrix import find_cell
-from tests.chaos.results import ENCODER, CellResult, SabotageResult
+from tests.chaos.results import ENCODER, END, CellResult, SabotageResult
 from tests.chaos.sabotage import catch, find_sabotage
 
 _CELL_SECS = 200.0
@@ -40,7 +40,14 @@ class Lane:
 
     async def run(self, job: Job) -> CellResult | SabotageResult:
         began = time.monotonic()
-        result = await (self._cell(job) if isinstance(job, CellJob) else self._sabotage(job))
+        result: CellResult | SabotageResult
+        match job:
+            case CellJob():
+                result = await self._cell(job)
+            case SabotageJob():
+                result = await self._sabotage(job)
+            case EndJob():
+                result = await self._end(job)
         result.secs = time.monotonic() - began
         return result
 
@@ -63,10 +70,28 @@ class Lane:
             result.error = f"{type(error).__name__}: {error}"
             result.log += traceback.format_exc().splitlines()[-6:]
         if not result.passed:
-            if self._ground is not None:
-                result.log.append(f"logs of all processes: {self._ground.folder}/edge/logs")
-            await self.close(keep_folder=True)
+            await self._keep(result)
         return result
+
+    async def _end(self, job: EndJob) -> CellResult:
+        """The site is closed afterwards: it was told to close what others keep open."""
+        result = CellResult(part=f"{job.site} site", fault=END, seed=0)
+        try:
+            if self._ground is not None:
+                async with asyncio.timeout(_CELL_SECS):
+                    result.problems = await self._ground.evidence.finish()
+        except Exception as error:
+            result.error = f"{type(error).__name__}: {error}"
+        if result.passed:
+            await self.close()
+        else:
+            await self._keep(result)
+        return result
+
+    async def _keep(self, result: CellResult) -> None:
+        if self._ground is not None:
+            result.log.append(f"logs of all processes: {self._ground.folder}/edge/logs")
+        await self.close(keep_folder=True)
 
     async def _ground_of(self, kind: str) -> Ground:
         if self._ground is None or self._kind != kind:

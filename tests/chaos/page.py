@@ -16,7 +16,7 @@ import msgspec
 import typer
 
 from tests.chaos.matrix import CELLS
-from tests.chaos.results import CellResult, RunResult, SabotageResult, last_line, median
+from tests.chaos.results import END, CellResult, RunResult, SabotageResult, last_line, median
 
 ROOT: Final = Path(__file__).parent.parent.parent
 FIGURES: Final = ROOT / "docs" / "reliability.json"
@@ -60,7 +60,7 @@ def gather(runs: Sequence[RunResult], others: dict[str, str], names: Iterable[st
     """Of at least one run. Planted bugs are those of the last run that had some; `names` are those of all cells."""
     by_name: dict[str, list[CellResult]] = {}
     for run in runs:
-        for cell in run.cells:
+        for cell in (one for one in run.cells if one.fault != END):
             by_name.setdefault(cell.name, []).append(cell)
     planted = [run.sabotage for run in runs if run.sabotage]
     return Figures(

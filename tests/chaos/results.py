@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+END: Final = "looked at once more in the end"
+"""What stands in the place of a fault when a whole site is judged before it goes."""
 _SHOWN_PROBLEMS = 8
 _SHOWN_LOG_LINES = 30
 
@@ -71,10 +73,11 @@ class RunResult(msgspec.Struct, kw_only=True):
 def last_line(run: RunResult) -> str:
     """A cell that failed without a verdict has no figure of its own: `failed` is there when any cell has failed."""
     cells = run.cells
+    drawn = [cell for cell in cells if cell.fault != END]
     failed = sum(not cell.passed for cell in cells)
     caught = sum(one.caught for one in run.sabotage)
     return (
-        f"cells={len(cells)} seeds={len({cell.seed for cell in cells})} rows={sum(cell.rows for cell in cells)}"
+        f"cells={len(drawn)} seeds={len({cell.seed for cell in drawn})} rows={sum(cell.rows for cell in cells)}"
         f" kills={sum(cell.kills for cell in cells)} missing={sum(cell.missing for cell in cells)}"
         f" duplicated={sum(cell.duplicated for cell in cells)}"
         f" values_differ={sum(cell.values_differ for cell in cells)}"
@@ -84,9 +87,11 @@ def last_line(run: RunResult) -> str:
 
 
 def cell_line(cell: CellResult) -> str:
+    verdict = "ok  " if cell.passed else "BAD "
+    if cell.fault == END:
+        return f"{verdict} {cell.name}"
     recovered = "never recovered" if cell.recover_secs is None else f"recovered in {cell.recover_secs:.1f} s"
     kills = f", {cell.kills} kills" if cell.kills else ""
-    verdict = "ok  " if cell.passed else "BAD "
     return f"{verdict} {cell.name:<48} {cell.rows:>5} rows{kills}, {recovered} (seed {cell.seed})"
 
 
@@ -102,7 +107,8 @@ def details(cell: CellResult) -> Iterable[str]:
         yield f"     {cell.error}"
     yield from (f"     {problem}" for problem in cell.problems[:_SHOWN_PROBLEMS])
     yield from (f"       {line}" for line in cell.log[-_SHOWN_LOG_LINES:])
-    yield f'     repeat: make chaos ARGS="--only {cell.name} --seed {cell.seed}"'
+    if cell.fault != END:
+        yield f'     repeat: make chaos ARGS="--only {cell.name} --seed {cell.seed}"'
 
 
 def median(values: Sequence[float]) -> float:

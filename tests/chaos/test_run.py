@@ -11,9 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.chaos.jobs import CellJob, Rounds, matching
+from tests.chaos.__main__ import Run
+from tests.chaos.jobs import CellJob, EndJob, Rounds, matching
 from tests.chaos.page import FIGURES, PAGE, Figures, gather, page_of
-from tests.chaos.results import CellResult, RunResult, SabotageResult, details, last_line
+from tests.chaos.results import END, CellResult, RunResult, SabotageResult, details, last_line
 from tests.e2e.pipeline import ROOT
 from tests.waiting import until
 
@@ -174,3 +175,23 @@ def test_the_page_sums_the_runs_of_a_cell_and_shows_failures() -> None:
 def test_the_page_is_in_step_with_its_figures() -> None:
     figures = msgspec.json.decode(FIGURES.read_bytes(), type=Figures)
     assert PAGE.read_text(encoding="utf-8") == page_of(figures), "run: make docs"
+
+
+def test_a_healthy_site_is_looked_at_once_more_before_it_is_given_up() -> None:
+    cells = Rounds([("a", "plain"), ("b", "forgetful")], random.Random(1), rounds=1)
+    run = Run(1, cells, [], secs=100.0, show=lambda line: None)
+    first = run.next_job(0, None)
+    assert isinstance(first, CellJob)
+    assert run.next_job(0, first.site) == EndJob(first.site)
+    second = run.next_job(0, None)
+    assert isinstance(second, CellJob)
+    assert second.site != first.site
+    assert run.next_job(0, None) is None, "the site of a cell that failed is gone already"
+
+
+def test_what_is_found_in_the_end_fails_the_run_and_is_no_cell() -> None:
+    good = CellResult(part="a", fault="b", seed=1, rows=10)
+    end = CellResult(part="plain site", fault=END, seed=0, problems=["a window is lost"])
+    assert not _run(good, end).passed
+    assert last_line(_run(good, end)).startswith("cells=1 seeds=1 rows=10 ")
+    assert not any("repeat" in line for line in details(end))

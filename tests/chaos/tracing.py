@@ -9,6 +9,7 @@ Promises
 
 import asyncio
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -79,14 +80,7 @@ class Trace:
 
     async def detach(self) -> None:
         """End strace; the process runs on. Raises TracingRefused or ProcessGone when it never got hold of it."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGINT)
-        try:
-            async with asyncio.timeout(_END_SECS):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        await _end(self._process)
         await self._reader
         said = "\n".join(self.lines)
         if refused := _REFUSED.search(said):
@@ -120,8 +114,7 @@ async def count_calls(pid: int, secs: float) -> dict[str, int]:
     process = await _strace(["-f", "-q", "-c", "-U", "calls,name", "-p", str(pid)])
     said = asyncio.create_task(process.communicate())
     await asyncio.wait({said}, timeout=secs)
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGINT)
+    await _end(process)
     text = (await said)[1].decode(errors="replace")
     if refused := _REFUSED.search(text):
         raise TracingRefused(f"tracing is refused here ({refused[0]}): run where ptrace is permitted")
@@ -146,4 +139,17 @@ async def _strace(arguments: Sequence[str]) -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
     )
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """strace ends, and with it a child that it makes while it starts: that would keep our end of its output open."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_END_SECS):
+            await process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()

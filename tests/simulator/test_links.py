@@ -32,7 +32,9 @@ async def test_devices_find_their_link_at_the_same_address_after_a_restart(tmp_p
     root = find_root(Path(__file__).parent)
     found = []
     for _ in range(2):
-        async with run_site(SiteConfig(root=root, state=tmp_path, modules=[], storage=False, fault_proxies=True)) as site:
+        async with run_site(
+            SiteConfig(root=root, state=tmp_path, modules=[], storage=False, fault_proxies=True)
+        ) as site:
             found.append(site.links["devices"].address)
             assert EdgeInfo.of_folder(StateFolder(tmp_path)).devices_host == found[0][0] != site.info.address
     assert found[0] == found[1]
