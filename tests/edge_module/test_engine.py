@@ -91,6 +91,18 @@ def test_a_store_that_stays_locked_ends_the_process_and_a_short_lock_does_not(be
             bench.engine.require_unlocked()
 
 
+def test_a_lock_that_was_lost_ends_the_process_also_when_it_is_in_the_way_only_now_and_then(
+    bench: Bench[EchoSettings],
+) -> None:
+    error = sqlite3.OperationalError("locking protocol")
+    error.sqlite_errorcode = sqlite3.SQLITE_PROTOCOL
+    bench.fail_next("before_commit", error)
+    assert bench.feed(b"hello", message_id="1").reason == "disk_error"
+    assert bench.feed(b"hello", message_id="1").how == "handled"
+    with pytest.raises(StoreLocked, match="lost"):
+        bench.engine.require_unlocked()
+
+
 def test_a_lock_that_is_released_while_it_is_looked_at_ends_nothing(
     bench: Bench[EchoSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from contract.timestamps import format_timestamp
 from edge_module import settings as settings_reader
 from edge_module.clock import Clock
 from edge_module.errors import Hold, MethodError, Poison, Refused
-from edge_module.faults import disk_reason, is_locked, is_out_of_memory
+from edge_module.faults import disk_reason, is_lock_lost, is_locked, is_out_of_memory
 from edge_module.health import Health
 from edge_module.kill_points import Reach
 from edge_module.log import PRIVATE
@@ -111,6 +111,7 @@ class Engine(Generic[S]):
         self._module_is_stale = False
         self._disk_reason: str | None = None
         self._locked_since: float | None = None
+        self._is_lock_lost = False
         self._failing: _Failing | None = None
         self._failures = 0
         self._settings: S | None = None
@@ -325,19 +326,20 @@ class Engine(Generic[S]):
                 self._log.exception("tick failed", extra=PRIVATE)
 
     def require_unlocked(self) -> None:
-        """Raises StoreLocked when nothing could be committed for long because of a lock.
+        """Raises StoreLocked when only a new process helps: everything here is built on one connection to the file.
 
-        When the system fails to release one of SQLite's locks, the connection holds it against itself for ever. Only
-        closing the file helps, and everything here is built on that one connection: a new process is the way out.
+        Either nothing could be committed for long, because another process holds the file. Or SQLite has given up on
+        its own locks: when the system fails to release one of them, the connection holds it against itself, and every
+        so often waits ten seconds for it in vain, until it is closed.
         """
+        if self._is_lock_lost:
+            raise StoreLocked(f"{self.store.path}: a lock of this process was lost; the module starts anew")
         since = self._locked_since  # read once: the worker may commit meanwhile
         if since is None:
             return
         secs = self._clock.monotonic() - since
         if secs > max(self._clock.scaled(_LOCKED_SECS), _LOCKED_AT_LEAST_SECS):
-            raise StoreLocked(
-                f"{self.store.path} stays locked, by another process or by a lock lost; the module starts anew"
-            )
+            raise StoreLocked(f"{self.store.path} stays locked by another process; the module starts anew")
 
     def _tick(self) -> None:
         evicted = self.store.maintain()
@@ -478,6 +480,7 @@ class Engine(Generic[S]):
     def _note_disk(self, error: BaseException) -> str | None:
         if self._locked_since is None and is_locked(error):
             self._locked_since = self._clock.monotonic()
+        self._is_lock_lost |= is_lock_lost(error)
         reason = disk_reason(error)
         if reason is not None:
             if self._disk_reason not in (None, reason):

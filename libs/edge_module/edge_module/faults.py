@@ -50,7 +50,7 @@ _DISK_CODES = frozenset(
 _FULL_CODES = frozenset({sqlite3.SQLITE_IOERR_SHMSIZE})
 
 # Somebody holds a lock of the file: another process, or this one when the system refused to release it.
-_LOCK_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL})
+_LOCK_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 def disk_reason(error: BaseException) -> DiskReason | None:
@@ -71,6 +71,11 @@ def disk_reason(error: BaseException) -> DiskReason | None:
 def is_locked(error: BaseException) -> bool:
     """Whether a lock of the file could not be had."""
     return isinstance(error, sqlite3.Error) and _code_of(error) in _LOCK_CODES
+
+
+def is_lock_lost(error: BaseException) -> bool:
+    """Whether SQLite has given up on its own locks, which it does after ten seconds of trying."""
+    return isinstance(error, sqlite3.Error) and _code_of(error) == sqlite3.SQLITE_PROTOCOL
 
 
 def is_out_of_memory(error: BaseException) -> bool:

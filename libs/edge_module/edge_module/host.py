@@ -210,6 +210,7 @@ class Host:
             "settings": self._twin.keep_settings(),
             "reports": self._twin.keep_reporting(),
             "ticker": self._tick(),
+            "locks": self._watch_locks(),
             "background": self._background(),
         }
         return [group.create_task(job, name=name) for name, job in jobs.items()]
@@ -218,7 +219,6 @@ class Host:
         while True:
             await asyncio.sleep(self._clock.scaled(1.0))
             await self._worker.run(self._engine.tick)
-            self._engine.require_unlocked()
             self._alive_at = self._clock.monotonic()
             self._metrics.gauge("outbox_messages", self._store.outbox.unsent_rows)
             self._metrics.gauge("outbox_bytes", self._store.outbox.unsent_bytes)
@@ -226,6 +226,12 @@ class Host:
             self._metrics.gauge("waiting_messages", messages)
             self._metrics.gauge("waiting_bytes", size)
             self._metrics.gauge("health_reasons", len(self._health.reasons()))
+
+    async def _watch_locks(self) -> None:
+        """Apart from the worker, whose jobs may each wait for a lock."""
+        while True:
+            await asyncio.sleep(self._clock.scaled(1.0))
+            self._engine.require_unlocked()
 
     async def _beat(self) -> None:
         while True:
