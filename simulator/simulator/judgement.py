@@ -22,11 +22,12 @@ from contract.timestamps import parse_timestamp
 from simulator.arrival import find_arrival
 from simulator.chain import broken_batches
 from simulator.episode_events import misplaced_events
+from simulator.fault_proxy import Exchange
 from simulator.ledger import Ledger, Sent
 from simulator.oracle import Expected, Verdict, judge, row_id
 from simulator.reference import Reference
 from simulator.stored import Batch, Storage
-from simulator.writes import Request, overwrites
+from simulator.writes import overwrites
 
 # Later than any row: whether a time was in the far future when it came is not to be told from what is stored.
 _END_OF_TIME = 2**62
@@ -40,7 +41,7 @@ def judge_run(
     *,
     policy_hash: str | None = None,
     faults_ended_at: float | None = None,
-    requests: Iterable[Request] = (),
+    writes: Iterable[Exchange] = (),
     insights: bool = False,
     chain: bool = True,
 ) -> Verdict:
@@ -72,7 +73,7 @@ def judge_run(
     verdict.promised = sum(each.is_promised for each in sent)
     verdict.attempted = len(sent) - verdict.promised
     verdict.out_of_order = verdict.note_all((*arrival.misplaced, *misplaced_events(storage.sequences("anomalies"))))
-    verdict.overwritten = verdict.note_all(overwrites(requests))
+    verdict.overwritten = verdict.note_all(overwrites(writes))
     if faults_ended_at is not None:
         verdict.not_fresh = verdict.note_all(_stale(sent, expected, storage, faults_ended_at))
     return verdict

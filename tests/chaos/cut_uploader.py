@@ -10,8 +10,7 @@ import gzip
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +19,12 @@ from contract.batch import parse_blob_name
 from contract.lanes import Lane
 from contract.timestamps import format_timestamp
 from edge_module.testing import Bench, ManualClock
-from tests import waiting
 from tests.chaos.cut_runs import Broken, Image, disk_with
 from tests.chaos.forgetful import power_supply
 from tests.chaos.forgetful_disk import Disk
 from tests.uploader.azurite import rows_in_folder
 from tests.uploader.lane_messages import START_MICROS, anomalies, readings, row
+from tests.uploader.running import is_drained, until, working
 from uploader.module import Uploader
 
 _ROWS: Final = 4
@@ -38,6 +37,7 @@ _SETTINGS: Final[Mapping[str, object]] = {
     "retry_max_secs": 1,
 }
 _HURRY: Final = 100.0
+_LOOK_SECS: Final = 0.005
 _INTERVAL_MICROS: Final = 360_000_000
 
 
@@ -97,13 +97,13 @@ async def record(
     disk.on_point = take
     with power_supply(disk, synchronous=synchronous):
         bench = _bench(folder, "boot-1")
-        async with _working(bench):
+        async with working(bench, look_secs=_LOOK_SECS):
             for number, delivery in enumerate(given):
                 _feed(bench, delivery)
                 done = number + 1
                 take("acknowledged")
                 await asyncio.sleep(0)
-            await _drained(bench)
+            await until(lambda: is_drained(bench))
         bench.close()
     take("closed")
     judge(given, folder)
@@ -118,10 +118,10 @@ async def live_through(
     with power_supply(disk_with(cut.image, folder), synchronous=synchronous):
         bench = _bench(folder, "boot-2")
         try:
-            async with _working(bench):
+            async with working(bench, look_secs=_LOOK_SECS):
                 for delivery in given[max(0, cut.done - rng.randint(0, 1)) :]:
                     _feed(bench, delivery)
-                await _drained(bench)
+                await until(lambda: is_drained(bench))
         finally:
             bench.close()
     judge(given, folder)
@@ -179,29 +179,6 @@ def _feed(bench: Bench[Any], delivery: Delivery) -> None:
     )
     if result.how == "held":
         raise Broken(f"message {delivery.message_id} is held: {result.reason} {result.detail}")
-
-
-async def _drained(bench: Bench[Any]) -> None:
-    await waiting.until(lambda: not bench.module.status()["backlog"], secs=30.0)
-
-
-@asynccontextmanager
-async def _working(bench: Bench[Any]) -> AsyncIterator[None]:
-    """The module's tasks run, and its clock goes on by a second with each look."""
-
-    async def go_on() -> None:
-        while True:
-            bench.tick(1.0)
-            await asyncio.sleep(0.005)
-
-    tasks = [asyncio.create_task(bench.module.background()), asyncio.create_task(go_on())]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks)
 
 
 def _put_files(root: Path, files: Mapping[str, bytes]) -> None:

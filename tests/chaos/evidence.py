@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from policy import compile_policy
-from simulator.fault_proxy import Exchange, Request
+from simulator.fault_proxy import Exchange
 from simulator.folders import read_bundle
 from simulator.judgement import judge_run
 from simulator.ledger import Ledger
@@ -25,29 +24,6 @@ _LOOK_SECS: Final = 0.25
 _QUIET_SECS: Final = 2.0
 
 
-@dataclass(frozen=True)
-class Write:
-    """A request with the status that storage gave it, whether or not the uploader saw that."""
-
-    request: Request
-    status: int | None
-
-    @property
-    def method(self) -> str:
-        return self.request.method
-
-    @property
-    def path(self) -> str:
-        return self.request.path
-
-    @property
-    def query_items(self) -> list[tuple[str, str]]:
-        return self.request.query_items
-
-    def header(self, name: str) -> str | None:
-        return self.request.header(name)
-
-
 class Evidence:
     """Of one site, over all its cells. Make it before anything is sent."""
 
@@ -56,7 +32,7 @@ class Evidence:
         self._policy = POLICY.read_text(encoding="utf-8")
         self._policy_hash = compile_policy(self._policy).hash
         self._reader = Reader(site)
-        self._writes: list[Write] = []
+        self._writes: list[Exchange] = []
         self._site = site
         self._last: Ledger | None = None
         site.links[STORAGE].http.observe = self._take
@@ -112,7 +88,7 @@ class Evidence:
             self._policy,
             policy_hash=self._policy_hash,
             faults_ended_at=faults_ended_at,
-            requests=self._writes,
+            writes=self._writes,
             chain=False,
         )
         verdict.values_differ += verdict.note_all(self._reader.problems(at_end=at_end))
@@ -120,4 +96,4 @@ class Evidence:
 
     def _take(self, exchange: Exchange) -> None:
         if exchange.request.method not in ("GET", "HEAD"):
-            self._writes.append(Write(exchange.request, exchange.status))
+            self._writes.append(exchange)

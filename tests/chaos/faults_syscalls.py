@@ -17,8 +17,6 @@ _RECORD_SECS = 0.7
 _EACH_SECS = 0.6
 _FURTHEST_CALL = 12
 _LASTS_SECS = 3.0
-_NAMED_WITHIN_SECS = 20.0
-_OVER_WITHIN_SECS = 30.0
 _BACK_SECS = 30.0
 _MAY_END: Final = "a lock that stays, memory or a thread that is not there, a futex at whose failure libc aborts"
 
@@ -44,12 +42,12 @@ async def calls_fail_for_a_while(arena: Arena, part: str, call: str, how: str, r
     pid = await running(arena, part)
     try:
         async with injecting(pid, Injection(call, how, "1+")) as trace:
-            await until_it_says(arena.site, part, reason, _NAMED_WITHIN_SECS)
+            await until_it_says(arena.site, part, reason)
             await asyncio.sleep(_LASTS_SECS)
     except (NoStrace, TracingRefused) as error:
         raise CellFailed(str(error)) from None
     arena.note(f"{part} {call} {how}: {trace.injected} injected, it said {reason}")
-    await until_it_is_over(arena.site, part, reason, _OVER_WITHIN_SECS)
+    await until_it_is_over(arena.site, part, reason)
 
 
 async def hub_calls_fail_for_a_while(arena: Arena, call: str, how: str) -> None:

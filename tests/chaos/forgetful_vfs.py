@@ -69,13 +69,11 @@ class ForgetfulVFS(apsw.VFS):
             self._disk.put_durable(path, Path(path).read_bytes())
 
 
-class _Database(apsw.VFSFile):
-    """The database: locks and shared memory of the real file, bytes of the disk."""
+class _Bytes:
+    """What SQLite reads and writes is on the disk, whichever file it is."""
 
-    def __init__(self, file: File, disk: Disk, name: "str | apsw.URIFilename | None", flags: list[int]) -> None:
-        super().__init__("unix", name, flags)
-        self._file = file
-        self._disk = disk
+    _file: File
+    _disk: Disk
 
     def xRead(self, amount: int, offset: int) -> bytes:
         return bytes(self._file.seen[offset : offset + amount])
@@ -86,14 +84,23 @@ class _Database(apsw.VFSFile):
     def xTruncate(self, newsize: int) -> None:
         self._disk.resize(self._file, newsize)
 
-    def xSync(self, flags: int) -> None:
-        self._disk.sync(self._file)
-
     def xFileSize(self) -> int:
         return len(self._file.seen)
 
 
-class _Log:
+class _Database(_Bytes, apsw.VFSFile):
+    """The database: locks and shared memory of the real file, bytes of the disk."""
+
+    def __init__(self, file: File, disk: Disk, name: "str | apsw.URIFilename | None", flags: list[int]) -> None:
+        super().__init__("unix", name, flags)
+        self._file = file
+        self._disk = disk
+
+    def xSync(self, flags: int) -> None:
+        self._disk.sync(self._file)
+
+
+class _Log(_Bytes):
     """A log or journal: SQLite takes no locks on it, so it needs no real file."""
 
     def __init__(self, file: File, disk: Disk, folder: str | None) -> None:
@@ -107,23 +114,11 @@ class _Log:
     def xClose(self) -> None:
         return
 
-    def xRead(self, amount: int, offset: int) -> bytes:
-        return bytes(self._file.seen[offset : offset + amount])
-
-    def xWrite(self, data: Any, offset: int) -> None:
-        self._disk.write(self._file, offset, bytes(data))
-
-    def xTruncate(self, newsize: int) -> None:
-        self._disk.resize(self._file, newsize)
-
     def xSync(self, flags: int) -> None:
         self._disk.sync(self._file)
         if self._folder is not None:
             self._disk.sync_folder(self._folder)
             self._folder = None
-
-    def xFileSize(self) -> int:
-        return len(self._file.seen)
 
     def xLock(self, level: int) -> None:
         return

@@ -10,6 +10,8 @@ from tests.chaos.arena import CellFailed
 
 _CALL_SECS = 2.0
 _LOOK_SECS = 0.05
+_NAMED_WITHIN_SECS = 20.0
+_OVER_WITHIN_SECS = 30.0
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ async def health(site: LocalSite, module: str) -> Health | None:
         return None
 
 
-async def until_it_says(site: LocalSite, module: str, reason: str, secs: float) -> None:
+async def until_it_says(site: LocalSite, module: str, reason: str, secs: float = _NAMED_WITHIN_SECS) -> None:
     """While it makes progress: it must not be restarted for it. Raises CellFailed when it does not in time."""
     said: Health | None = None
     try:
@@ -46,7 +48,7 @@ async def until_it_says(site: LocalSite, module: str, reason: str, secs: float) 
         raise CellFailed(f"{module} does not say {reason} within {secs:g} s but {named}") from None
 
 
-async def until_it_is_over(site: LocalSite, module: str, reason: str, secs: float) -> None:
+async def until_it_is_over(site: LocalSite, module: str, reason: str, secs: float = _OVER_WITHIN_SECS) -> None:
     """Until it runs and no longer names this reason. Raises CellFailed."""
     try:
         async with asyncio.timeout(secs):

@@ -1,8 +1,6 @@
-from dataclasses import dataclass
-
 import pytest
 
-from simulator.fault_proxy.http_watch import Request as Recorded
+from simulator.fault_proxy import Exchange, Request
 from simulator.writes import overwrites
 
 BLOB = "/account/box/readings/site%3Da/x-1-2.jsonl.gz"
@@ -10,17 +8,11 @@ NAME = "readings/site=a/x-1-2.jsonl.gz"
 ONCE = (("if-none-match", "*"), ("x-ms-blob-type", "BlockBlob"))
 
 
-@dataclass(frozen=True)
-class Write(Recorded):
-    """As the proxy records it, with the status that storage gave, seen by the client or not."""
-
-    status: int | None = 201
-
-
 def put(
     path: str = BLOB, query: str = "", *, status: int | None = 201, once: bool = True, method: str = "PUT"
-) -> Write:
-    return Write(1, method, path, query, ONCE if once else (), status)
+) -> Exchange:
+    """`status` is what storage gave, seen by the client or not."""
+    return Exchange(Request(1, method, path, query, ONCE if once else ()), status)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +36,7 @@ def put(
         [put(), put("/account/other/" + NAME.replace("x-1", "x-2"))],
     ],
 )
-def test_blobs_that_are_created_once_are_well_written(requests: list[Write]) -> None:
+def test_blobs_that_are_created_once_are_well_written(requests: list[Exchange]) -> None:
     assert overwrites(requests) == []
 
 
@@ -62,5 +54,7 @@ def test_blobs_that_are_created_once_are_well_written(requests: list[Write]) -> 
         ([put(method="DELETE", status=202)], f"{NAME} is changed by DELETE"),
     ],
 )
-def test_a_blob_that_is_written_twice_or_could_be_or_is_changed_is_named(requests: list[Write], problem: str) -> None:
+def test_a_blob_that_is_written_twice_or_could_be_or_is_changed_is_named(
+    requests: list[Exchange], problem: str
+) -> None:
     assert overwrites(requests) == [problem]

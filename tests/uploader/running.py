@@ -42,13 +42,13 @@ def make_bench(folder: Path, azurite: Azurite, settings: Desired, *, port: int |
 
 
 @asynccontextmanager
-async def working(bench: Bench[Settings]) -> AsyncIterator[None]:
-    """The module's tasks run, and its clock goes on by a second about every twentieth of one."""
+async def working(bench: Bench[Settings], *, look_secs: float = 0.05) -> AsyncIterator[None]:
+    """The module's tasks run, and its clock goes on by a second with each look."""
 
     async def go_on() -> None:
         while True:
             bench.tick(1.0)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(look_secs)
 
     tasks = [asyncio.create_task(bench.module.background()), asyncio.create_task(go_on())]
     try:

@@ -120,7 +120,7 @@ class SeriesStore:
                 self.active.pop(key, None)
             self._states[key] = state
             self._states.move_to_end(key)
-        came = [(key, self._dirty[key]) for key in self._came if key in self._dirty]
+        came = [(key, self._dirty[key]) for key in self._came]
         self._db.executemany(
             "INSERT OR REPLACE INTO router_series (key, state, touched, open) VALUES (?, ?, ?, ?)",
             [
